@@ -1,0 +1,145 @@
+"""Up-sample, filter and down-sample images: `ref` in TensorFlow's own ops, `native` in C++ and CUDA."""
+import numbers
+
+import numpy as np
+import tensorflow as tf
+
+from dnnlib.ops import native
+
+
+def upfirdn_2d(x, kernel, up=1, down=1, pad=(0, 0), gain=1.0, impl='auto'):
+    """Inserts zeros, pads, convolves with a fixed filter and keeps every `down`-th pixel, along height and width.
+
+    As scipy.signal.upfirdn (true convolution: the filter is flipped) applied to both axes, except that each pixel is
+    followed by `up - 1` zeros, the last one too, and that `pad` says how much of the result is kept:
+    `out = (in · up + before + after - taps) // down + 1`. Differentiable to any order; its gradient is upfirdn again.
+
+    Args:
+        x: [N, H, W, C] float; H, W and C static, N may be unknown.
+        kernel: NumPy filter, 1-D (separable: applied along both axes) or 2-D.
+        up: zeros inserted make the images this many times as large, an int >= 1.
+        down: keep one pixel out of this many along each axis, an int >= 1.
+        pad: zeros added after the insertion, (before, after) for both axes or (top, bottom, left, right);
+            negative numbers crop.
+        gain: factor on the result.
+        impl: 'ref' (TensorFlow's own ops, what XLA and exported instances need), 'native' (the custom op, an error
+            where it can't be loaded) or 'auto' (native where it loads). Inside `tf.function(jit_compile=True)` pass
+            'ref': 'auto' cannot see that XLA will compile it.
+
+    Returns:
+        [N, H', W', C], of x's dtype.
+
+    Raises:
+        ValueError: a shape, size or filter that makes no sense; the message has the numbers.
+    """
+    x = tf.convert_to_tensor(x)
+    kernel, pad = _checked(x.shape, kernel, up, down, pad)
+    if native.resolve(impl) == 'native':
+        return native.upfirdn_2d(x, kernel, up, down, pad, gain)
+    kernel = np.outer(kernel, kernel) if kernel.ndim == 1 else kernel
+    return _ref(x, kernel * gain, up, down, pad)
+
+
+def filter_kernel(taps=(1, 3, 3, 1)):
+    """The 1-D filter with these taps, normalised to sum 1: float64 [len(taps)]."""
+    taps = np.asarray(taps, np.float64)
+    if taps.ndim != 1 or not taps.size or not np.sum(taps):
+        raise ValueError(f'taps must be numbers whose sum is not 0, got {taps.tolist()}')
+    return taps / np.sum(taps)
+
+
+def upsample_2d(x, kernel, impl='auto'):
+    """Doubles height and width, [N, H, W, C] to [N, 2H, 2W, C], keeping the mean; aligned as in StyleGAN2."""
+    taps = len(kernel)
+    pad = ((taps - 2 + 1) // 2 + 1, (taps - 2) // 2)
+    return upfirdn_2d(x, kernel, up=2, pad=pad, gain=4.0, impl=impl)
+
+
+def downsample_2d(x, kernel, impl='auto'):
+    """Halves height and width, [N, H, W, C] to [N, H/2, W/2, C], keeping the mean; aligned as in StyleGAN2."""
+    taps = len(kernel)
+    return upfirdn_2d(x, kernel, down=2, pad=((taps - 2 + 1) // 2, (taps - 2) // 2), impl=impl)
+
+
+def _checked(shape, kernel, up, down, pad):
+    """The filter as float64 and pad as (top, bottom, left, right). Raises ValueError where they don't fit `shape`."""
+    if shape.rank != 4 or None in shape[1:]:
+        raise ValueError(f'x must be [N, H, W, C] with static H, W and C, got {shape}')
+    kernel = np.asarray(kernel, np.float64)
+    if kernel.ndim not in (1, 2) or not kernel.size:
+        raise ValueError(f'kernel must be a 1-D or 2-D filter, got shape {kernel.shape}')
+    for name, factor in (('up', up), ('down', down)):
+        if not isinstance(factor, numbers.Integral) or factor < 1:
+            raise ValueError(f'{name} must be an integer >= 1, got {factor!r}')
+    pad = tuple(int(p) for p in pad)
+    if len(pad) not in (2, 4):
+        raise ValueError(f'pad must be (before, after) or (top, bottom, left, right), got {pad}')
+    pad = pad if len(pad) == 4 else pad * 2
+    sizes = output_sizes(shape[1:3], _taps(kernel), up, down, pad)
+    if min(sizes) < 1:
+        raise ValueError(f'{shape[1]}x{shape[2]} images with up {up}, pad {pad} are smaller than the '
+                         f'{"x".join(map(str, _taps(kernel)))} filter: nothing is left')
+    return kernel, pad
+
+
+def output_sizes(sizes, taps, up, down, pad):
+    """(H', W') of upfirdn_2d's result from (H, W), the filter's (rows, columns) and the four paddings."""
+    return tuple((size * up + before + after - k) // down + 1
+                 for size, k, before, after in zip(sizes, taps, pad[::2], pad[1::2]))
+
+
+def gradient_pad(sizes, taps, up, down, pad):
+    """The four paddings with which upfirdn by the flipped filter, up and down exchanged, is the gradient."""
+    outs = output_sizes(sizes, taps, up, down, pad)
+    return tuple(p for size, out, k, before in zip(sizes, outs, taps, pad[::2])
+                 for p in (k - 1 - before, (size - 1) * up + 1 + before - out * down))
+
+
+def _taps(kernel):
+    return kernel.shape * 2 if kernel.ndim == 1 else kernel.shape
+
+
+def _ref(x, kernel, up, down, pad):
+    """upfirdn_2d by (transposed) depthwise convolution; TensorFlow's own gradient would cost twice as much."""
+    grad_pad = gradient_pad(x.shape[1:3], kernel.shape, up, down, pad)
+
+    @tf.custom_gradient
+    def op(x):
+        y = _filter_down(x, kernel, down, pad) if up == 1 else _up_filter(x, kernel, up, down, pad)
+        return y, lambda dy: _ref(dy, kernel[::-1, ::-1], down, up, grad_pad)
+
+    return op(x)
+
+
+def _depthwise(kernel, x):
+    """The 2-D filter, flipped because TensorFlow correlates, as a depthwise convolution's [rows, columns, C, 1]."""
+    kernel = tf.constant(kernel[::-1, ::-1, None, None], x.dtype)
+    return tf.tile(kernel, [1, 1, x.shape[3], 1])
+
+
+def _pad_or_crop(x, pad):
+    """Zero-pads height and width by (top, bottom, left, right); negative numbers crop."""
+    top, bottom, left, right = (max(-p, 0) for p in pad)
+    x = x[:, top:x.shape[1] - bottom, left:x.shape[2] - right]
+    grow = [max(p, 0) for p in pad]
+    return tf.pad(x, [[0, 0], grow[:2], grow[2:], [0, 0]]) if any(grow) else x
+
+
+def _filter_down(x, kernel, down, pad):
+    x = _pad_or_crop(x, pad)
+    return tf.nn.depthwise_conv2d(x, _depthwise(kernel, x), [1, down, down, 1], 'VALID')
+
+
+def _up_filter(x, kernel, up, down, pad):
+    """A transposed convolution never multiplies the inserted zeros; its whole result is then padded or cropped."""
+    sizes = [(size - 1) * up + k for size, k in zip(x.shape[1:3], kernel.shape)]
+    outs = output_sizes(x.shape[1:3], kernel.shape, up, 1, pad)
+    crop = [c for size, out, k, before in zip(sizes, outs, kernel.shape, pad[::2])
+            for c in (k - 1 - before, size - out - (k - 1 - before))]
+    inside = [max(c, 0) for c in crop]
+    shape = [tf.shape(x)[0], sizes[0] - sum(inside[:2]), sizes[1] - sum(inside[2:]), x.shape[3]]
+    y = tf.nn.depthwise_conv2d_backprop_input(
+        shape, _depthwise(kernel[::-1, ::-1], x), x, [1, up, up, 1], [[0, 0], inside[:2], inside[2:], [0, 0]])
+    y = tf.ensure_shape(y, [x.shape[0], *shape[1:]])
+    y = _pad_or_crop(y, [max(-c, 0) for c in crop])
+    return y if down == 1 else y[:, ::down, ::down]
