@@ -1,0 +1,1 @@
+"""From image files to datasets on disk, and from there to batches."""
