@@ -1,0 +1,162 @@
+"""Run folders, JSON lines, hashes, formatted time, progress. Imports no TensorFlow."""
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import sys
+import tempfile
+
+from tqdm import tqdm
+
+
+class UserError(Exception):
+    """Something the user can mend. The message is one line that names the value and the remedy; exit code 1."""
+    exit_code = 1
+
+
+class UsageError(UserError):
+    """A wrong flag or combination of flags; exit code 2."""
+    exit_code = 2
+
+
+def format_time(seconds):
+    """Formats a duration: '8.2s', '3m 05s', '2h 07m', '4d 11h'."""
+    if seconds < 60:
+        return f'{seconds:.1f}s'
+    seconds = round(seconds)
+    if seconds < 60 * 60:
+        return f'{seconds // 60}m {seconds % 60:02}s'
+    if seconds < 24 * 60 * 60:
+        return f'{seconds // 3600}h {seconds // 60 % 60:02}m'
+    return f'{seconds // 86400}d {seconds // 3600 % 24:02}h'
+
+
+def progress(iterable=None, **kwargs):
+    """A tqdm bar on stderr that vanishes when done and stays silent where stderr is no terminal."""
+    return tqdm(iterable, disable=None, leave=False, dynamic_ncols=True, **kwargs)
+
+
+def sha256_file(path):
+    """The hex sha256 of a file's bytes."""
+    digest = hashlib.sha256()
+    with open(path, 'rb') as file:
+        for block in iter(lambda: file.read(1 << 20), b''):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def sha256_folder(path):
+    """The hex sha256 over a folder's files: their relative paths in sorted order, each with its own sha256."""
+    digest = hashlib.sha256()
+    for root, folders, files in os.walk(path):
+        folders.sort()
+        for name in sorted(files):
+            full = os.path.join(root, name)
+            relative = os.path.relpath(full, path).replace(os.sep, '/')
+            digest.update(f'{relative}\0{sha256_file(full)}\n'.encode())
+    return digest.hexdigest()
+
+
+def make_folder(path):
+    """Creates a folder and its parents. Raises UserError where that is not possible or it can't be written."""
+    try:
+        os.makedirs(path, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise UserError(f'cannot write to {path}: {error.strerror}; choose another folder') from None
+    return path
+
+
+@contextlib.contextmanager
+def atomic_folder(path):
+    """Yields a temporary folder beside `path` that becomes `path` when the block ends well, and vanishes when not.
+
+    Raises:
+        UserError: `path` exists already, or its parent can't be written.
+    """
+    path = os.path.abspath(path)
+    if os.path.exists(path):
+        raise UserError(f'{path} exists already; remove it or choose another folder')
+    parent = make_folder(os.path.dirname(path))
+    temporary = tempfile.mkdtemp(prefix=f'.{os.path.basename(path)}-', dir=parent)
+    try:
+        yield temporary
+        os.chmod(temporary, 0o755)
+        os.rename(temporary, path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+@contextlib.contextmanager
+def atomic_file(path, mode='w'):
+    """Opens a temporary file beside `path` that replaces `path` when the block ends well, and vanishes when not."""
+    folder = os.path.dirname(os.path.abspath(path))
+    handle, temporary = tempfile.mkstemp(prefix=f'.{os.path.basename(path)}-', dir=folder)
+    try:
+        with os.fdopen(handle, mode) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        if os.path.exists(temporary):
+            os.unlink(temporary)
+        raise
+
+
+def write_json(path, value):
+    """Writes a JSON file atomically, indented, keys in the order given."""
+    with atomic_file(path) as file:
+        json.dump(value, file, indent=2)
+        file.write('\n')
+
+
+def read_json(path):
+    """Reads a JSON file. Raises UserError where it is missing or broken."""
+    try:
+        with open(path) as file:
+            return json.load(file)
+    except FileNotFoundError:
+        raise UserError(f'{path} does not exist') from None
+    except (OSError, ValueError) as error:
+        raise UserError(f'{path} cannot be read: {error}') from None
+
+
+def append_json_line(path, record):
+    """Appends one record to a JSON-lines file in a single write, so that a kill leaves whole lines but the last."""
+    with open(path, 'a') as file:
+        file.write(json.dumps(record) + '\n')
+
+
+def read_json_lines(path):
+    """The records of a JSON-lines file; a half-written last line is left out. An absent file has none."""
+    if not os.path.exists(path):
+        return []
+    with open(path) as file:
+        lines = file.read().split('\n')
+    return [json.loads(line) for line in lines[:-1] if line]
+
+
+def keep_json_lines(path, keep):
+    """Rewrites a JSON-lines file atomically with the records for which `keep(record)` holds."""
+    records = [record for record in read_json_lines(path) if keep(record)]
+    with atomic_file(path) as file:
+        file.writelines(json.dumps(record) + '\n' for record in records)
+
+
+class Log:
+    """Prints lines and appends them to a file as well."""
+
+    def __init__(self, path=None):
+        self.path = path
+
+    def __call__(self, line=''):
+        tqdm.write(line, file=sys.stdout)
+        sys.stdout.flush()
+        if self.path:
+            with open(self.path, 'a') as file:
+                file.write(line + '\n')

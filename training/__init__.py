@@ -1,0 +1,1 @@
+"""The method: configuration, layers, networks, losses, steps, state and the loop, to be read in that order."""

@@ -1,0 +1,68 @@
+"""Where a run computes: one device, several GPUs of a host, or several hosts; and how images reach the replicas."""
+import os
+
+import tensorflow as tf
+
+from dnnlib.util import UserError
+
+
+def check_gpus(num_gpus):
+    """The number of GPUs to use (None: all there are). Raises UserError where there are fewer than asked for."""
+    gpus = tf.config.list_physical_devices('GPU')
+    if num_gpus is None:
+        return len(gpus)
+    if num_gpus > len(gpus):
+        way_on = f'--num-gpus={len(gpus)}' if gpus else '--num-gpus=0 to train on the CPU'
+        raise UserError(f'--num-gpus={num_gpus}, but TensorFlow sees {len(gpus)} on this machine; go on with {way_on}')
+    return num_gpus
+
+
+def make_strategy(num_gpus, devices=None):
+    """The tf.distribute.Strategy: MultiWorkerMirroredStrategy when TF_CONFIG is set, else MirroredStrategy over the
+    GPUs, or TensorFlow's own one-device default. `devices` names the local devices instead, as tests do."""
+    gpus = tf.config.list_physical_devices('GPU')
+    tf.config.set_visible_devices(gpus[:num_gpus], 'GPU')
+    for gpu in gpus[:num_gpus]:
+        tf.config.experimental.set_memory_growth(gpu, True)
+    if 'TF_CONFIG' in os.environ:
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    devices = devices or [f'/gpu:{i}' for i in range(num_gpus)]
+    return tf.distribute.MirroredStrategy(devices) if len(devices) > 1 else tf.distribute.get_strategy()
+
+
+def worker(strategy):
+    """(index, count) of this process among the strategy's workers."""
+    resolver = strategy.cluster_resolver
+    spec = resolver.cluster_spec().as_dict() if resolver else {}
+    if not spec:
+        return 0, 1
+    chiefs, workers = len(spec.get('chief', [])), len(spec.get('worker', []))
+    offset = 0 if resolver.task_type == 'chief' else chiefs
+    return offset + resolver.task_id, chiefs + workers
+
+
+def check_batch(strategy, batch_size):
+    """Raises UserError unless the batch divides over the replicas."""
+    replicas = strategy.num_replicas_in_sync
+    if batch_size % replicas:
+        raise UserError(f'--batch-size={batch_size} does not divide over {replicas} replicas; '
+                        f'take a multiple of {replicas}')
+
+
+def training_batches(strategy, dataset, batch_size, seed, start_image):
+    """An iterator over the training split's global batches from `start_image` on, as the strategy's replicas take them.
+
+    Replica r of R sees the r-th contiguous share of each global batch, whatever R is.
+    """
+    index, count = worker(strategy)
+
+    def batches(_=None):
+        return dataset.batches('train', batch_size // count, seed, start_image=start_image, num_shards=count,
+                               shard_index=index)
+
+    if strategy.num_replicas_in_sync == 1:
+        return iter(batches())
+    share = batch_size // strategy.num_replicas_in_sync
+    options = tf.distribute.InputOptions(experimental_fetch_to_device=False)
+    return iter(strategy.distribute_datasets_from_function(
+        lambda context: batches().rebatch(share, drop_remainder=True), options))
