@@ -1,15 +1,27 @@
-"""Where images come from, and finding the dataset made of them."""
+"""The datasets that can be made, each a stream of images and a split; and finding those that were made."""
 import collections
+import concurrent.futures
 import dataclasses
+import fractions
+import functools
+import hashlib
 import os
+import shlex
 from collections.abc import Callable, Iterable
 from typing import Optional
 
 import numpy as np
 from PIL import Image
 
-from datasets import tfrecord
+from datasets import archives, pictures, tfrecord
 from dnnlib.util import UserError
+
+# Per dataset of the paper: resolution, images to train on and to measure against, its name in TensorFlow Datasets.
+PAPER = {
+    'celeba':       (128, 30000, 30000, 'celeb_a'),
+    'lsun_bedroom': (128, 30000, 30000, 'lsun/bedroom'),
+    'lsun_cat':     (256, 50000, 50000, 'lsun/cat'),
+}
 
 
 @dataclasses.dataclass
@@ -44,20 +56,115 @@ def first_then(train, evaluation):
     return lambda index: 'train' if index < train else 'eval' if index < train + evaluation else None
 
 
+def interleaved(eval_fraction, max_images=None):
+    """A split: of any first n images, the whole part of n · eval_fraction to measure against, `max_images` in all."""
+    fraction = fractions.Fraction(eval_fraction).limit_denominator(1000)
+
+    def split_of(index):
+        if max_images is not None and index >= max_images:
+            return None
+        return 'eval' if (index + 1) * fraction // 1 > index * fraction // 1 else 'train'
+    return split_of
+
+
 def digits(resolution=32):
     """Scikit-learn's bundled handwritten digits: 1797 pictures of 8×8, white on black; 1500 to train on."""
-    from sklearn.datasets import load_digits  # only here: its import takes half a second
-    pictures = load_digits().images
-    order = np.random.RandomState(0).permutation(len(pictures))
+    from sklearn.datasets import load_digits  # here: its import takes half a second
+    small = load_digits().images
+    order = np.random.RandomState(0).permutation(len(small))
 
     def images():
-        for picture in pictures[order]:
-            small = Image.fromarray(np.rint(picture * (255 / 16)).astype(np.uint8))
-            large = np.asarray(small.resize((resolution, resolution), Image.Resampling.BICUBIC))
-            yield np.repeat(large[:, :, np.newaxis], 3, axis=2)
+        for picture in np.rint(small[order] * (255 / 16)).astype(np.uint8):
+            large = Image.fromarray(picture).resize((resolution, resolution), Image.Resampling.BICUBIC)
+            yield np.asarray(large.convert('RGB'))
 
     return Source('digits', f'scikit-learn load_digits, bicubic to {resolution}x{resolution}', images(),
-                  first_then(1500, len(pictures)), collections.Counter(), total=len(pictures))
+                  first_then(1500, len(small)), collections.Counter(), total=len(small))
+
+
+def files(path, resolution, eval_fraction=0.5, max_images=None, allow_upscale=False):
+    """Any folder or zip of images, or an LMDB: centre squares, resized.
+
+    Files come in the order of a hash of their names within the folder or zip, so that any first part is a fair sample;
+    a folder and the zip of it give the same dataset.
+
+    Args:
+        path: the folder, zip or LMDB folder.
+        resolution: side in pixels.
+        eval_fraction: the share of the images held out to measure against.
+        max_images: the most images to take, both splits together; None for all.
+        allow_upscale: take images smaller than `resolution` as well.
+
+    Raises:
+        UserError: as archives.open_archive.
+    """
+    archive = archives.open_archive(path)
+    if isinstance(archive.items, list):
+        archive.items.sort(key=lambda name: hashlib.sha256(name.encode('utf-8', 'surrogateescape')).digest())
+    fit = functools.partial(pictures.centre_square, resolution=resolution, allow_upscale=allow_upscale)
+    base = os.path.basename(os.path.abspath(path))
+    skipped = collections.Counter({'not an image': archive.others} if archive.others else {})
+    total = archive.total if max_images is None else min(archive.total, max_images)
+    return Source(os.path.splitext(base)[0], f'{base}, centre squares, Lanczos to {resolution}x{resolution}',
+                  _decoded(archive, fit, skipped), interleaved(eval_fraction, max_images), skipped, total=total)
+
+
+def paper(name, path=None, tfds_dir=None, resolution=None, max_images=None):
+    """A dataset of the paper: 'celeba', 'lsun_bedroom' or 'lsun_cat'; its first images to train on, the next held out.
+
+    CelebA's aligned images are cropped as the paper does; LSUN's are centre squares, resized. From files the order is
+    that of their names, from an LMDB that of its keys, from TensorFlow Datasets that in which it has stored them.
+
+    Args:
+        name: which.
+        path: a folder or zip of images, or the folder of the official LMDB.
+        tfds_dir: instead of `path`, the data_dir of TensorFlow Datasets.
+        resolution: side in pixels; None for the paper's.
+        max_images: for a smaller dataset, the number of images in both splits together.
+
+    Raises:
+        UserError: as archives.open_archive and archives.open_tfds.
+    """
+    size, train, evaluation, tfds_name = PAPER[name]
+    resolution = resolution or size
+    if max_images is not None and max_images < train + evaluation:
+        train, evaluation = max_images - max_images // 2, max_images // 2
+    archive = archives.open_tfds(tfds_name, tfds_dir) if tfds_dir else archives.open_archive(path)
+    fit, how = (pictures.celeba_square, '128x128 around (89, 121)') if name == 'celeba' else (
+        pictures.centre_square, 'centre squares')
+    origin = f'TensorFlow Datasets {tfds_name}' if tfds_dir else os.path.basename(os.path.abspath(path))
+    skipped = collections.Counter({'not an image': archive.others} if archive.others else {})
+    return Source(name, f'{name} from {origin}, {how}, at {resolution}x{resolution}',
+                  _decoded(archive, functools.partial(fit, resolution=resolution), skipped),
+                  first_then(train, evaluation), skipped, train + evaluation, min(archive.total, train + evaluation))
+
+
+def _decoded(archive, fit, skipped):
+    """Loads, decodes and fits an archive's images; yields uint8 [N, N, 3] in order and counts those it can't use."""
+    def picture(item):
+        try:
+            return fit(pictures.decode(archive.load(item)))
+        except pictures.Skip as skip:
+            return str(skip)
+
+    for result in _in_threads(picture, archive.items):
+        if isinstance(result, str):
+            skipped[result] += 1
+        else:
+            yield result
+
+
+def _in_threads(function, items):
+    """Like map, in one thread per core and a few items ahead. Pillow works without the interpreter's lock."""
+    workers = os.cpu_count() or 1
+    ahead = collections.deque()
+    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+        for item in items:
+            ahead.append(pool.submit(function, item))
+            if len(ahead) > 2 * workers:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
 
 
 def find_dataset(name_or_path, data_dir='data'):
@@ -91,9 +198,10 @@ def _make_digits(path):
 def _command(name_or_path, data_dir):
     """The dataset_tool call that makes a missing dataset."""
     stem = os.path.splitext(os.path.basename(os.path.normpath(name_or_path)))[0]
-    out = f'--out={os.path.join(data_dir, stem)}'
-    if os.path.exists(name_or_path):
-        return f'python dataset_tool.py {name_or_path} {out} --resolution=128'
-    if name_or_path in ('celeba', 'lsun_bedroom', 'lsun_cat'):
+    out = f'--out={shlex.quote(os.path.join(data_dir, stem))}'
+    if name_or_path == 'digits':
+        return f'python dataset_tool.py digits {out}'
+    if name_or_path in PAPER:
         return f'python dataset_tool.py {name_or_path} --source=FOLDER_OR_ZIP {out}'
-    return f'python dataset_tool.py FOLDER_OR_ZIP {out} --resolution=128'
+    source = shlex.quote(name_or_path) if os.path.exists(name_or_path) else 'FOLDER_OR_ZIP'
+    return f'python dataset_tool.py {source} {out} --resolution=128'

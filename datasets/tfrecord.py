@@ -12,6 +12,7 @@ only its own images. Any other TFRecord reader can read the shards as well.
 TensorFlow is imported where it is used: it takes seconds, and opening, verifying and looking need none.
 """
 import collections
+import contextlib
 import functools
 import hashlib
 import itertools
@@ -50,7 +51,7 @@ def write_dataset(path, name, source, train_images, eval_images, skipped=None):
     """
     skipped, seen = collections.Counter() if skipped is None else skipped, set()
     pairs = ((split, image) for split, images in zip(SPLITS, (train_images, eval_images))
-             for image in _distinct(images, seen, skipped))
+             for image in _distinct(progress(images, unit=' images', desc=f'{name} {split}'), seen, skipped))
     return _write(path, name, source, pairs, skipped, minimum=1)
 
 
@@ -95,15 +96,28 @@ def _write(path, name, source, pairs, skipped, minimum):
         for split, image in pairs:
             shape = shape or image.shape
             _check_image(image, shape)
-            writers[split].add(image)
+            with _writing(path):
+                writers[split].add(image)
         _check_counts(source, {split: writer.count for split, writer in writers.items()}, skipped, minimum)
         record_bytes, image_offset = _layout(shape)
-        splits = {split: {'count': writer.count, 'shards': writer.finish()} for split, writer in writers.items()}
+        with _writing(path):
+            splits = {split: {'count': writer.count, 'shards': writer.finish()} for split, writer in writers.items()}
         write_json(os.path.join(folder, MANIFEST), {
             'format': FORMAT_VERSION, 'name': name, 'source': source, 'shape': list(shape),
             'digest': _digest(shape, splits), 'record_bytes': record_bytes, 'image_offset': image_offset,
             'splits': splits, 'skipped': dict(sorted(skipped.items()))})
     return open_dataset(path)
+
+
+@contextlib.contextmanager
+def _writing(path):
+    """Turns what a full disk raises into a UserError."""
+    import tensorflow as tf
+    try:
+        yield
+    except (OSError, tf.errors.OpError) as error:
+        reason = str(getattr(error, 'message', error)).split(';')[-1].strip()
+        raise UserError(f'cannot write {path}: {reason}; make room or choose another folder') from None
 
 
 def _check_image(image, shape):
@@ -210,7 +224,8 @@ def _check_manifest(path, manifest):
             sum(shard['count'] for shard in split['shards']) == split['count'] and
             all(shard['bytes'] == shard['count'] * manifest['record_bytes'] for shard in split['shards'])
             for split in manifest['splits'].values())
-    except (KeyError, TypeError):
+        whole = whole and {'name', 'source', 'skipped', 'image_offset'} <= set(manifest)
+    except (AttributeError, KeyError, TypeError):
         whole = False
     if not whole:
         raise UserError(f'{path} does not fit its own shards or digest; restore it or make the dataset again')
