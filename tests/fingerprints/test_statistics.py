@@ -1,0 +1,85 @@
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from dnnlib.util import UsageError
+from fingerprints import statistics
+
+
+def exact_tail(matching, bits):
+    return Fraction(sum(math.comb(bits, k) for k in range(matching, bits + 1)), 2 ** bits)
+
+
+@pytest.mark.parametrize('bits', [8, 32, 128, 512])
+def test_p_values_equal_the_exact_sums(bits):
+    counts = np.arange(bits + 1)
+    exact = np.array([float(exact_tail(k, bits)) for k in counts])
+    np.testing.assert_allclose(statistics.p_value(counts, bits), exact, rtol=1e-11)
+    assert statistics.p_value(bits, bits) > 0
+
+
+def test_correction_is_the_union_bound():
+    assert statistics.corrected(1e-9, 1000) == pytest.approx(1e-6)
+    assert statistics.corrected([0.25, 1e-3], 10).tolist() == [1, 0.01]
+
+
+@pytest.mark.parametrize('bits, users, fpr, expected', [
+    (32, 2, 1e-3, 26), (32, 2, 1e-6, 30), (8, 1, 1e-3, None), (8, 1, 2.0 ** -8, 8), (8, 2, 2.0 ** -8, None)])
+def test_thresholds(bits, users, fpr, expected):
+    assert statistics.threshold(bits, users, fpr) == expected
+
+
+@pytest.mark.parametrize('bits, users, fpr', [(32, 1, 1e-3), (128, 10 ** 6, 1e-6), (512, 7, 0.5)])
+def test_a_threshold_is_the_smallest_count_that_suffices(bits, users, fpr):
+    count = statistics.threshold(bits, users, fpr)
+    assert users * exact_tail(count, bits) <= Fraction(fpr) < users * exact_tail(count - 1, bits)
+
+
+@pytest.mark.parametrize('fpr', [0, 1, -1e-3, float('nan')])
+def test_senseless_rates_are_refused(fpr):
+    with pytest.raises(UsageError, match='false-positive rate of'):
+        statistics.threshold(32, 1, fpr)
+
+
+def test_the_papers_p_value():
+    assert statistics.accuracy_p_value(1.0, 128) == 2.0 ** -128
+    assert statistics.accuracy_p_value(0.991, 128) == pytest.approx(float(exact_tail(126, 128)))  # of 126.8 bits
+    assert statistics.accuracy_p_value(0.29, 100) == pytest.approx(float(exact_tail(29, 100)))
+
+
+@pytest.mark.parametrize('successes, trials', [(0, 10), (3, 10), (10, 10), (991, 1000)])
+def test_clopper_pearson_equals_scipys(successes, trials):
+    expected = stats.binomtest(successes, trials).proportion_ci(0.95, 'exact')
+    assert statistics.clopper_pearson(successes, trials) == pytest.approx((expected.low, expected.high))
+
+
+def coverage(draw, truth, bits, runs=400):
+    hits = 0
+    for _ in range(runs):
+        low, high = statistics.accuracy_interval(draw(), bits)
+        hits += low <= truth <= high
+    return hits / runs
+
+
+def test_the_accuracy_interval_covers_where_an_images_bits_fail_together():
+    rng, bits, images = np.random.default_rng(0), 32, 200
+
+    def correlated():
+        return rng.binomial(bits, rng.beta(9, 1, images)) / bits
+    assert coverage(correlated, 0.9, bits) > 0.92
+    naive = np.mean([np.ptp(statistics.clopper_pearson(correlated().mean() * images * bits, images * bits))
+                     for _ in range(20)])
+    honest = np.mean([np.ptp(statistics.accuracy_interval(correlated(), bits)) for _ in range(20)])
+    assert honest > 1.5 * naive
+
+
+def test_the_accuracy_interval_covers_independent_bits():
+    rng = np.random.default_rng(0)
+    assert coverage(lambda: rng.binomial(32, 0.97, 200) / 32, 0.97, 32) > 0.92
+
+
+def test_a_perfect_score_does_not_claim_certainty():
+    assert statistics.accuracy_interval(np.ones(100), 32) == statistics.clopper_pearson(100, 100)
