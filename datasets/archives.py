@@ -120,12 +120,20 @@ def open_tfds(name, data_dir):
     Raises:
         UserError: it is not in `data_dir`.
     """
-    import tensorflow_datasets as tfds  # here: its import takes seconds
+    import tensorflow as tf  # here: these two take seconds to import
+    import tensorflow_datasets as tfds
     builder = tfds.builder(name, data_dir=data_dir)
     if not builder.is_prepared():
         raise UserError(f'{data_dir} holds no prepared {name}; prepare it: python -c "import tensorflow_datasets as '
                         f'tfds; tfds.builder(\'{name}\', data_dir=\'{data_dir}\').download_and_prepare()"')
-    decoders = {'image': tfds.decode.SkipDecoding()}
-    examples = builder.as_dataset(split='train', shuffle_files=False, decoders=decoders)
-    items = (example['image'] for example in examples.as_numpy_iterator())
-    return Archive(items, bytes, builder.info.splits['train'].num_examples)
+    encoded = tfds.decode.PartialDecoding({'image': True}, {'image': tfds.decode.SkipDecoding()})
+    examples = builder.as_dataset(split='train', shuffle_files=False, decoders=encoded)
+
+    def values():
+        try:
+            yield from (example['image'] for example in examples.as_numpy_iterator())
+        except tf.errors.OpError as error:
+            reason = error.message.splitlines()[0]
+            raise UserError(f'{builder.data_dir} is damaged ({reason}); prepare it again') from None
+
+    return Archive(values(), bytes, builder.info.splits['train'].num_examples)

@@ -239,6 +239,18 @@ def _check_length(path, expected):
                         'overwritten; restore it or make the dataset again')
 
 
+def _read_at(path, offset, image):
+    """Fills an array with a file's bytes from an offset on."""
+    try:
+        with open(path, 'rb') as file:
+            file.seek(offset)
+            length = file.readinto(image)
+    except OSError as error:
+        raise UserError(f'{path} can no longer be read: {error.strerror}; restore it') from None
+    if length != image.nbytes:
+        raise UserError(f'{path} has become shorter while it was in use; restore it or make the dataset again')
+
+
 class Dataset:
     """A dataset on disk, as `open_dataset` returns it.
 
@@ -305,26 +317,25 @@ class Dataset:
         starts = np.cumsum([0] + [shard['count'] for shard in shards])
         for image, index in zip(images, indices):
             number = np.searchsorted(starts, index, side='right') - 1
-            path = os.path.join(self.path, shards[number]['file'])
-            with open(path, 'rb', buffering=0) as file:
-                file.seek((index - starts[number]) * self._record_bytes + self._image_offset)
-                if file.readinto(image) != image.nbytes:
-                    raise UserError(f'{path} ended early; restore it or make the dataset again')
+            _read_at(os.path.join(self.path, shards[number]['file']),
+                     (index - starts[number]) * self._record_bytes + self._image_offset, image)
         return images
 
+    def _count(self, split):
+        if not self.num_images(split):
+            raise UserError(f'{self.path} has no {split} images; make the dataset again with a larger --eval-fraction')
+        return self.num_images(split)
+
     def images(self, split, count=None, batch_size=64):
-        """The first `count` images of a split (all if None) in the order they are stored.
+        """The first `count` images of a split in the order they are stored; all if that is None or more than there are.
 
         Yields:
             uint8 arrays [batch_size, H, W, 3], the last one maybe shorter.
 
         Raises:
-            UserError: the split has fewer images, or a shard is damaged.
+            UserError: the split is empty, or a shard is damaged.
         """
-        count = self.num_images(split) if count is None else count
-        if not 0 < count <= self.num_images(split):
-            raise UserError(f'{self.path} has {self.num_images(split)} {split} images, {count or "some"} are asked '
-                            'for; ask for fewer or make the dataset again with more')
+        count = self._count(split) if count is None else min(count, self._count(split))
         for first in range(0, count, batch_size):
             indices = np.arange(first, min(first + batch_size, count))
             self._verify_once(split, indices[-1] + 1)
@@ -357,9 +368,7 @@ class Dataset:
             UserError: the split is empty or a shard is damaged.
         """
         import tensorflow as tf
-        count = self.num_images(split)
-        if not count:
-            raise UserError(f'{self.path} has no {split} images; make the dataset again with a larger --eval-fraction')
+        count = self._count(split)
         if not 0 <= shard_index < num_shards:
             raise ValueError(f'shard_index {shard_index} of {num_shards} workers')
         self._verify_once(split, count)
