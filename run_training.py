@@ -28,7 +28,7 @@ def make_parser():
 
 
 def make_plan(args):
-    """The Plan of parsed flags. Raises UsageError; touches neither data nor devices."""
+    """The Plan of parsed flags, and the dataset's name or folder. Raises UsageError; touches neither data nor devices."""
     from training.training_loop import Plan
     overrides = {field.name: getattr(args, field.name) for field in dataclasses.fields(Config)
                  if getattr(args, field.name) is not None}
@@ -41,28 +41,27 @@ def make_plan(args):
         raise UsageError(f'--num-gpus={args.num_gpus}: must be 0 (the CPU) or more')
     name = os.path.basename(os.path.normpath(dataset))
     run_dir = args.run_dir or os.path.join('results', f'{name}-{args.config}')
-    return Plan(args.config, config, dataset, run_dir, args.num_gpus)
+    return Plan(args.config, config, run_dir, args.num_gpus), dataset
 
 
-def describe(plan):
+def describe(plan, dataset):
     """The resolved options as text, one a line."""
-    lines = [f'config {plan.preset}', f'dataset {plan.dataset}', f'run-dir {plan.run_dir}',
+    lines = [f'config {plan.preset}', f'dataset {dataset}', f'run-dir {plan.run_dir}',
              f'num-gpus {"all" if plan.num_gpus is None else plan.num_gpus}']
     lines += [f'{name.replace("_", "-")} {value}' for name, value in dataclasses.asdict(plan.config).items()]
     return '\n'.join(f'  {line.partition(" ")[0]:24}{line.partition(" ")[2]}' for line in lines)
 
 
 def main(args):
-    plan = make_plan(args)
-    print(describe(plan))
+    plan, name = make_plan(args)
+    print(describe(plan, name))
     if args.dry_run:
         return
     from datasets.sources import find_dataset
     from training.distribution import check_gpus
     from training.training_loop import train
-    plan = dataclasses.replace(plan, num_gpus=check_gpus(plan.num_gpus),
-                               dataset=find_dataset(plan.dataset, args.data_dir))
-    train(plan)
+    dataset = find_dataset(name, args.data_dir)
+    train(dataclasses.replace(plan, num_gpus=check_gpus(plan.num_gpus)), dataset)
 
 
 if __name__ == '__main__':

@@ -118,7 +118,7 @@ def check_config(config):
     require(config.learning_rate > 0, 'learning_rate', 'must be positive')
     require(config.ema_kimg > 0, 'ema_kimg', 'must be positive')
     require(config.adam_beta1 < 1 and config.adam_beta2 < 1, 'adam_beta2', 'Adam betas must be below 1')
-    require(-2 ** 31 <= config.seed < 2 ** 31, 'seed', 'must fit into 32 bits')
+    require(0 <= config.seed < 2 ** 31, 'seed', 'must be from 0 to 2147483647')
     low, high = parse_range(config.res_modulated_range, 'res-modulated-range')
     require(_is_power_of_two(low) and _is_power_of_two(high), 'res_modulated_range', 'expected powers of two')
     parse_range(config.consistency_ramp, 'consistency-ramp')

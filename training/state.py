@@ -1,11 +1,12 @@
 """Everything a run is made of, in one checkpoint; and the loading of a run's snapshot by those who use it."""
 import glob
+import hashlib
 import os
 import re
 
 import tensorflow as tf
 
-from dnnlib.util import UserError, read_json
+from dnnlib.util import UserError, read_json, sha256_file
 from training.config import Config
 from training.networks import Decoder, Discriminator, Encoder, Generator
 
@@ -80,10 +81,10 @@ def restore(checkpoint, path):
         raise UserError(f'snapshot {path} is corrupt or of another configuration ({reason}); {remedy}') from None
 
 
-def list_snapshots(run_dir):
+def list_snapshots(run_dir, folder=SNAPSHOTS):
     """[(kimg, path prefix)] of a run's snapshots, oldest first. Only complete ones have an index file."""
     found = []
-    for index in glob.glob(os.path.join(glob.escape(run_dir), SNAPSHOTS, 'snapshot-*.index')):
+    for index in glob.glob(os.path.join(glob.escape(run_dir), folder, 'snapshot-*.index')):
         match = re.fullmatch(r'snapshot-(\d+)\.index', os.path.basename(index))
         if match:
             found.append((int(match.group(1)), index[:-len('.index')]))
@@ -93,12 +94,21 @@ def list_snapshots(run_dir):
 class Snapshot:
     """A trained model as metrics, grids and instances use it: averaged E and G, and F.
 
+    Args:
+        run_dir: the folder of a training run.
+        kimg: which snapshot; None for the latest.
+        ops: implementation of the native ops; None for the run's own.
+        folder: where in run_dir the snapshots lie.
+
     Attributes: config, resolution, kimg, path, options (the run's training_options.json), encoder, generator, decoder.
+
+    Raises:
+        UserError: no such run or snapshot, or a corrupt one.
     """
 
-    def __init__(self, run_dir, kimg=None, ops=None):
+    def __init__(self, run_dir, kimg=None, ops=None, folder=SNAPSHOTS):
         self.options = read_json(os.path.join(run_dir, OPTIONS))
-        snapshots = dict(list_snapshots(run_dir))
+        snapshots = dict(list_snapshots(run_dir, folder))
         if not snapshots:
             raise UserError(f'{run_dir} holds no snapshot yet; let run_training.py reach its first')
         if kimg is not None and kimg not in snapshots:
@@ -125,3 +135,18 @@ class Snapshot:
         except (AssertionError, tf.errors.OpError, ValueError, IndexError) as error:
             reason = str(error).strip().split('\n')[0]
             raise UserError(f'snapshot {self.path} is corrupt or of another configuration ({reason})') from None
+
+    @property
+    def digest(self):
+        """The hex sha256 that names this model in a registry: of the sha256s of its files."""
+        return snapshot_digest(self.path)
+
+
+def snapshot_files(path):
+    """The files of a snapshot, given its prefix."""
+    return sorted(glob.glob(f'{glob.escape(path)}.*'))
+
+
+def snapshot_digest(path):
+    """The hex sha256 over the sha256s of a snapshot's files, given its prefix."""
+    return hashlib.sha256(''.join(map(sha256_file, snapshot_files(path))).encode()).hexdigest()

@@ -11,11 +11,20 @@ import time
 import numpy as np
 import tensorflow as tf
 
-from datasets.tfrecord import open_dataset
 from dnnlib.images import save_grid
 from dnnlib.ops import native
-from dnnlib.util import (Log, UserError, append_json_line, format_time, keep_json_lines, make_folder, progress,
-                         read_json, read_json_lines, write_json)
+from dnnlib.util import (
+    Log,
+    UserError,
+    append_json_line,
+    format_time,
+    keep_json_lines,
+    make_folder,
+    progress,
+    read_json,
+    read_json_lines,
+    write_json,
+)
 from metrics.base import Options, run_metric
 from training.config import RESUMABLE, Config
 from training.distribution import check_batch, make_strategy, training_batches, worker
@@ -26,16 +35,15 @@ from training.steps import TrainingSteps
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What run_training.py has resolved: the preset's name, its Config, the dataset's folder, the run's folder, GPUs."""
+    """What run_training.py has resolved: the preset's name, its Config, the run's folder, GPUs."""
     preset: str
     config: Config
-    dataset: str
     run_dir: str
     num_gpus: int
 
 
-def train(plan, strategy=None):
-    """Trains to config.total_kimg, from the run folder's last snapshot where there is one. Returns the kimg reached.
+def train(plan, dataset, strategy=None):
+    """Trains on a datasets.tfrecord.Dataset to config.total_kimg, from the run folder's last snapshot where there is one. Returns the kimg reached.
 
     Raises:
         UserError: a run folder of other options, a corrupt snapshot, a NaN, a folder that can't be written.
@@ -44,7 +52,6 @@ def train(plan, strategy=None):
         tf.config.experimental.enable_op_determinism()
     strategy = strategy or make_strategy(plan.num_gpus)
     check_batch(strategy, plan.config.batch_size)
-    dataset = open_dataset(plan.dataset)
     make_folder(plan.run_dir)
     with _only_run(plan.run_dir, worker(strategy)[0]):
         return _Loop(plan, dataset, strategy).run()
@@ -65,7 +72,7 @@ def options_record(plan, dataset):
     """What training_options.json holds: everything a run was made with."""
     return {
         'preset': plan.preset, 'config': dataclasses.asdict(plan.config),
-        'dataset': {'name': dataset.name, 'path': plan.dataset, 'shape': list(dataset.shape),
+        'dataset': {'name': dataset.name, 'path': dataset.path, 'shape': list(dataset.shape),
                     'train_images': dataset.num_images('train'), 'digest': dataset.digest},
         'num_gpus': plan.num_gpus, 'ops': native.resolve(plan.config.ops),
         'versions': {'python': platform.python_version(),

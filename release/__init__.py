@@ -1,0 +1,1 @@
+"""What leaves the house, instances, and what comes back, images to attribute."""

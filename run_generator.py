@@ -1,0 +1,44 @@
+"""Looks at a snapshot: the three grids, and how much the fingerprint changes a picture (residuals, amplified)."""
+import os
+
+from dnnlib import cli
+from dnnlib.util import UsageError, make_folder
+
+
+def make_parser():
+    """The command line."""
+    parser = cli.ArgumentParser(prog='run_generator.py', description=__doc__)
+    parser.add_argument('--run', default='results/digits-quickstart', help="the training run's folder")
+    parser.add_argument('--kimg', type=int, help='which snapshot (default: the latest)')
+    parser.add_argument('--out', help='folder for the pictures (default: RUN/pictures)')
+    parser.add_argument('--side', type=int, default=8, help='images per side of a grid')
+    parser.add_argument('--seed', type=int, default=0, help='seed of latents and fingerprints')
+    return parser
+
+
+def main(args):
+    if args.side < 1:
+        raise UsageError(f'--side={args.side}: must be at least 1')
+    import numpy as np
+
+    from dnnlib.images import to_uint8
+    from release.report import residual_picture
+    from training.evaluation import snapshot_model, write_grids
+    from training.state import Snapshot
+    snapshot = Snapshot(args.run, args.kimg)
+    model = snapshot_model(snapshot)
+    out = make_folder(args.out or os.path.join(args.run, 'pictures'))
+    path = os.path.join(out, f'{{}}_{snapshot.kimg:06d}.png')
+    write_grids(model, args.seed, path, args.side)
+    if snapshot.decoder is not None:
+        rng = np.random.default_rng(args.seed)
+        latents = rng.standard_normal([args.side, model.latent_dim])
+        codes = rng.integers(0, 2, [2, model.fingerprint_bits])
+        images = {name: to_uint8(model.generate(latents, np.repeat(code[None], args.side, 0)))
+                  for name, code in zip(('fingerprint 1', 'fingerprint 2'), codes)}
+        residual_picture(path.format('residual'), images, list(images), max(1, 96 // model.resolution))
+    print(f'pictures of snapshot {snapshot.kimg} kimg are in {out}')
+
+
+if __name__ == '__main__':
+    cli.run(make_parser(), main)

@@ -1,0 +1,45 @@
+"""Measures a snapshot of a training run: one JSON line per metric, also appended to the run's metrics.jsonl."""
+import json
+import os
+
+from dnnlib import cli
+from dnnlib.util import UsageError, append_json_line
+
+
+def make_parser():
+    """The command line."""
+    parser = cli.ArgumentParser(prog='run_metrics.py', description=__doc__)
+    parser.add_argument('--run', default='results/digits-quickstart', help="the training run's folder")
+    parser.add_argument('--kimg', type=int, help='which snapshot (default: the latest)')
+    parser.add_argument('--metrics', default='bit_accuracy', help='comma-separated: bit_accuracy, fid')
+    parser.add_argument('--num-images', type=int, help="images to generate (default: each metric's own)")
+    parser.add_argument('--dataset', help="the reference, a name or folder (default: the run's own)")
+    parser.add_argument('--data-dir', default='data', help='where datasets lie')
+    parser.add_argument('--split', choices=['eval', 'train'], default='eval', help='part of the dataset for fid')
+    parser.add_argument('--inception', help='frozen Inception graph for fid (default: downloaded once and checked)')
+    parser.add_argument('--batch-size', type=int, default=64, help='images generated at once')
+    parser.add_argument('--seed', type=int, default=0, help='seed of latents and fingerprints')
+    return parser
+
+
+def main(args):
+    if args.batch_size < 1:
+        raise UsageError(f'--batch-size={args.batch_size}: must be at least 1')
+    from datasets.sources import find_dataset
+    from metrics import bit_accuracy, fid  # noqa: F401  (register themselves)
+    from metrics.base import Options, check_metrics, run_metric
+    from training.evaluation import snapshot_model
+    from training.state import Snapshot
+    names = check_metrics(args.metrics.split(','))
+    snapshot = Snapshot(args.run, args.kimg)
+    dataset = find_dataset(args.dataset or snapshot.options['dataset']['path'], args.data_dir)
+    options = Options(num_images=args.num_images, seed=args.seed, split=args.split, inception=args.inception)
+    model = snapshot_model(snapshot, args.batch_size)
+    for name in names:
+        record = {'kimg': snapshot.kimg, **run_metric(name, model, dataset, options)}
+        print(json.dumps(record), flush=True)
+        append_json_line(os.path.join(args.run, 'metrics.jsonl'), record)
+
+
+if __name__ == '__main__':
+    cli.run(make_parser(), main)
