@@ -26,7 +26,6 @@ def main(args):
     if args.batch_size < 1:
         raise UsageError(f'--batch-size={args.batch_size}: must be at least 1')
     from datasets.sources import find_dataset
-    from metrics import bit_accuracy, fid  # noqa: F401  (register themselves)
     from metrics.base import Options, check_metrics, run_metric
     from training.evaluation import snapshot_model
     from training.state import Snapshot

@@ -28,7 +28,7 @@ def make_parser():
 
 
 def make_plan(args):
-    """The Plan of parsed flags, and the dataset's name or folder. Raises UsageError; touches neither data nor devices."""
+    """(Plan, dataset's name or folder) of parsed flags. Raises UsageError; touches neither data nor devices."""
     from training.training_loop import Plan
     overrides = {field.name: getattr(args, field.name) for field in dataclasses.fields(Config)
                  if getattr(args, field.name) is not None}

@@ -43,12 +43,13 @@ class Plan:
 
 
 def train(plan, dataset, strategy=None):
-    """Trains on a datasets.tfrecord.Dataset to config.total_kimg, from the run folder's last snapshot where there is one. Returns the kimg reached.
+    """Trains on a datasets.tfrecord.Dataset to config.total_kimg, from the run folder's last snapshot where there is
+    one. Returns the kimg reached.
 
     Raises:
         UserError: a run folder of other options, a corrupt snapshot, a NaN, a folder that can't be written.
     """
-    if plan.config.deterministic:
+    if plan.config.deterministic and plan.num_gpus:  # on CPUs every op used here is deterministic anyway
         tf.config.experimental.enable_op_determinism()
     strategy = strategy or make_strategy(plan.num_gpus)
     check_batch(strategy, plan.config.batch_size)
@@ -64,7 +65,8 @@ def _only_run(run_dir, index):
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise UserError(f'another process is training in {run_dir}; wait for it or name another --run-dir') from None
+            raise UserError(f'another process is training in {run_dir}; '
+                            'wait for it or name another --run-dir') from None
         yield
 
 
@@ -167,8 +169,7 @@ class _Loop:
         """tick_kimg thousand images: the steps, then one line of statistics. The device is read once, at the end."""
         config, begun, history = self.config, time.time(), []
         first = int(self.state.images) // config.batch_size
-        bar = progress(total=config.tick_kimg * 1000, unit='img', desc=f'{self.kimg}-{self.kimg + config.tick_kimg} kimg')
-        with bar:
+        with progress(total=config.tick_kimg * 1000, unit='img', desc=f'from {self.kimg} kimg') as bar:
             for step in range(first, first + config.tick_kimg * 1000 // config.batch_size):
                 history.append(self.steps(step, next(batches)))
                 bar.update(config.batch_size)

@@ -41,7 +41,7 @@ def run_steps(config, strategy, reals):
                 for variable in net.trainable_variables:
                     slot = state.optimizers[name].get_slot(variable, 'm')
                     arrays[f'gradient {variable.name}'] = slot.numpy()
-    for name, net in state.nets.items():
+    for net in state.nets.values():
         arrays.update({f'weight {variable.name}': variable.numpy() for variable in net.trainable_variables})
     arrays['path length'] = state.path_length.numpy()
     return statistics, arrays

@@ -75,7 +75,7 @@ def test_largest_network_builds():
 
 
 def test_initial_activations_are_of_unit_scale():
-    """Equalized weights and the √2 of the leaky ReLU keep the mean square of activations near 1; the FIR filter lowers it."""
+    """Equalized weights and the √2 of the leaky ReLU keep activations' mean square near 1; the FIR lowers it."""
     config = make_config('quickstart', dict(ops='ref'))
     tf.keras.utils.set_random_seed(0)
     embeddings = Encoder(config, 32)(tf.random.normal([256, 32]))
