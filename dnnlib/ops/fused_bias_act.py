@@ -36,7 +36,7 @@ def fused_bias_act(x, bias=None, scale=None, noise=None, noise_strength=None, ac
     gain = _checked_gain(act, alpha, gain)
     _check_shapes(x.shape, bias, scale, noise, noise_strength)
     alpha = 1.0 if act == 'linear' else alpha
-    if native.resolve(impl) == 'native':
+    if native.resolve(impl, x.dtype) == 'native':
         return native.fused_bias_act(x, bias, scale, noise, noise_strength, alpha, gain)
     return _ref(x, bias, scale, noise, noise_strength, alpha, gain)
 

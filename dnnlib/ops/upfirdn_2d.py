@@ -34,7 +34,7 @@ def upfirdn_2d(x, kernel, up=1, down=1, pad=(0, 0), gain=1.0, impl='auto'):
     """
     x = tf.convert_to_tensor(x)
     kernel, pad = _checked(x.shape, kernel, up, down, pad)
-    if native.resolve(impl) == 'native':
+    if native.resolve(impl, x.dtype) == 'native':
         return native.upfirdn_2d(x, kernel, up, down, pad, gain)
     kernel = np.outer(kernel, kernel) if kernel.ndim == 1 else kernel
     return _ref(x, kernel * gain, up, down, pad)

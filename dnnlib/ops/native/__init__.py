@@ -1,11 +1,25 @@
-"""Loads the C++ and CUDA ops and says which implementation a caller gets."""
-IMPLS = ('auto', 'ref', 'native')
+"""The C++ and CUDA ops behind upfirdn_2d and fused_bias_act. Importing this registers their gradients."""
+import numpy as np
+import tensorflow as tf
+
+from dnnlib.ops.native import gradients  # noqa: F401
+from dnnlib.ops.native.loader import library, resolve
+
+__all__ = ['fused_bias_act', 'library', 'resolve', 'upfirdn_2d']
 
 
-def resolve(impl):
-    """'native' or 'ref' for 'auto', 'ref' or 'native'. Raises ValueError for anything else."""
-    if impl not in IMPLS:
-        raise ValueError(f'impl must be one of {", ".join(IMPLS)}, got {impl!r}')
-    if impl == 'native':
-        raise NotImplementedError('the native ops are not built yet; use impl=\'ref\'')
-    return 'ref'
+def upfirdn_2d(x, kernel, up, down, pad, gain):
+    """dnnlib.ops.upfirdn_2d by the custom op. `kernel` is a checked NumPy filter, pad has 4 numbers."""
+    kernel = np.asarray(kernel)
+    separable = kernel.ndim == 1
+    size = kernel.shape * 2 if separable else kernel.shape
+    taps = np.concatenate([kernel * gain, kernel]) if separable else kernel.ravel() * gain
+    return library().ops.dnnlib_upfirdn2d(x, kernel=taps.tolist(), kernel_size=size, separable=separable, up=up,
+                                          down=down, pad=pad)
+
+
+def fused_bias_act(x, bias, scale, noise, noise_strength, alpha, gain):
+    """dnnlib.ops.fused_bias_act by the custom op. The tensors are checked; alpha is 1 for a linear activation."""
+    scale, noise, noise_strength, bias = (
+        tf.zeros([0], x.dtype) if t is None else t for t in (scale, noise, noise_strength, bias))
+    return library().ops.dnnlib_fused_bias_act(x, scale, noise, noise_strength, bias, alpha=alpha, gain=gain)
