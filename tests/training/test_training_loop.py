@@ -2,6 +2,7 @@
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,8 @@ import tensorflow as tf
 
 from datasets.tfrecord import write_dataset
 from dnnlib.util import UserError, read_json, read_json_lines
-from training.state import Snapshot, list_snapshots
+from training.config import make_config
+from training.state import Snapshot, list_snapshots, snapshot_files
 from training.training_loop import Plan, train
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -136,20 +138,26 @@ def test_more_kimg_continue_a_run(dataset, tiny_config, tmp_path):
     assert train(plan(tmp_path, tiny_config, total_kimg=2), dataset) == 2
 
 
-@pytest.mark.parametrize('damage', ['truncate', 'flip'])
-def test_corrupt_snapshot(dataset, tiny_config, tmp_path, damage):
-    train(plan(tmp_path, tiny_config, total_kimg=1), dataset)
-    path = list_snapshots(str(tmp_path))[-1][1]
+@pytest.mark.parametrize('damage', ['truncate', 'overwrite'])
+def test_corrupt_snapshot(finished, dataset, tmp_path, damage):
+    folder = str(tmp_path / 'run')
+    shutil.copytree(finished[0], folder)
+    path = list_snapshots(folder)[-1][1]
     with open(f'{path}.data-00000-of-00001', 'r+b') as file:
+        size = file.seek(0, os.SEEK_END)
         if damage == 'truncate':
-            file.truncate(1000)
+            file.truncate(size // 2)
         else:
-            file.seek(5000)
-            file.write(b'\x7f\x80\x81\x82\x83\x84\x85\x86')
-    for use in (lambda: train(plan(tmp_path, tiny_config, total_kimg=2), dataset), lambda: Snapshot(str(tmp_path))):
+            file.seek(size // 4)
+            file.write(os.urandom(size // 2))
+    config = make_config('quickstart', {**FLAGS, 'total_kimg': 8})
+    for use in (lambda: train(Plan('quickstart', config, folder, 0), dataset), lambda: Snapshot(folder)):
         with pytest.raises(UserError, match=f'snapshot {re.escape(path)} is corrupt') as caught:
             use()
         assert '\n' not in str(caught.value)
+    for file in snapshot_files(path):
+        os.unlink(file)
+    assert Snapshot(folder).kimg == 3
 
 
 def test_two_processes_in_one_folder(dataset, tiny_config, tmp_path):
