@@ -13,7 +13,6 @@ TensorFlow is imported where it is used: it takes seconds, and opening, verifyin
 """
 import collections
 import contextlib
-import functools
 import hashlib
 import itertools
 import json
@@ -278,7 +277,7 @@ class Dataset:
     @property
     def num_bytes(self):
         """The size of all shards together."""
-        return sum(shard['bytes'] for split in SPLITS for shard in self._splits[split]['shards'])
+        return sum(shard['bytes'] for shard in self._all_shards())
 
     def num_images(self, split):
         """The number of images in 'train' or 'eval'."""
@@ -290,9 +289,11 @@ class Dataset:
 
     def verify(self):
         """Reads every shard and compares its sha256. Raises UserError naming the first that differs."""
-        shards = [shard for split in SPLITS for shard in self._splits[split]['shards']]
-        for shard in progress(shards, unit=' shards', desc=self.name):
+        for shard in progress(self._all_shards(), unit=' shards', desc=self.name):
             self._verify(shard)
+
+    def _all_shards(self):
+        return [shard for split in SPLITS for shard in self._splits[split]['shards']]
 
     def _verify(self, shard):
         path = os.path.join(self.path, shard['file'])
@@ -348,10 +349,11 @@ class Dataset:
         The global batch of a step is num_shards · batch_size images; worker `shard_index` gets its slice of it, so that
         the workers together read what one worker with num_shards · batch_size would.
 
-        The trade: images are read one by one where the permutation sends the reader, not in sequence. That makes
-        resuming free and shuffling exact, needs no buffer, and costs little on an SSD or once the files are in the
-        page cache; a disk that can't seek fast is slow in the first epoch. The sha256s of the split are checked
-        before, in one sequential read, so that damage is an error here and not noise in the training.
+        The trade: the shards are mapped into memory and images gathered where the permutation sends the reader, not
+        in sequence. That makes resuming free and shuffling exact, needs no buffer, and costs little on an SSD or once
+        the files are in the page cache; a disk that can't seek fast is slow in the first epoch, and a file system must
+        be able to map files. The sha256s of the split are checked before, in one sequential read, so that damage is an
+        error here and not noise in the training; the shards must then be left alone.
 
         Args:
             split: 'train' or 'eval'.
@@ -372,20 +374,38 @@ class Dataset:
         if not 0 <= shard_index < num_shards:
             raise ValueError(f'shard_index {shard_index} of {num_shards} workers')
         self._verify_once(split, count)
-        first, stride = start_image + shard_index * batch_size, num_shards * batch_size
 
-        @functools.lru_cache(maxsize=2)
-        def order(epoch):
-            return np.random.default_rng([seed, epoch]).permutation(count) if shuffle else np.arange(count)
+        def epoch(number):
+            order = tf.range(count, dtype=tf.int64)
+            if shuffle:
+                order = tf.random.experimental.stateless_shuffle(order, [seed, number], alg='philox')
+            return tf.data.Dataset.from_tensor_slices(order)
 
-        def read(step):
-            positions = first + int(step) * stride + np.arange(batch_size)
-            return self._read(split, [order(position // count)[position % count] for position in positions])
-
-        def batch(step):
-            return tf.ensure_shape(tf.numpy_function(read, [step], tf.uint8, stateful=False), [batch_size, *self.shape])
-
+        epochs = tf.data.Dataset.range(start_image // count, np.iinfo(np.int64).max)
+        steps = epochs.flat_map(epoch).skip(start_image % count).batch(num_shards * batch_size, drop_remainder=True)
+        mine = steps.map(lambda indices: indices[shard_index * batch_size:(shard_index + 1) * batch_size])
         options = tf.data.Options()
         options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
-        steps = tf.data.Dataset.range(np.iinfo(np.int64).max // max(stride, 1) // 2)
-        return steps.map(batch, num_parallel_calls=2, deterministic=True).prefetch(2).with_options(options)
+        return mine.map(self._gatherer(split, batch_size)).prefetch(2).with_options(options)
+
+    def _gatherer(self, split, batch_size):
+        """A function from int64 indices [batch_size] to uint8 images [batch_size, H, W, 3], in TensorFlow ops alone.
+
+        No Python runs in it: tf.data's threads waiting for the interpreter would hang a program that ends.
+        """
+        import tensorflow as tf
+        shards = self._splits[split]['shards']
+        with tf.device('CPU:0'):
+            records = [tf.raw_ops.ImmutableConst(  # maps the file
+                dtype=tf.uint8, shape=[shard['count'], self._record_bytes],
+                memory_region_name=os.path.join(self.path, shard['file'])) for shard in shards]
+        starts = np.cumsum([0] + [shard['count'] for shard in shards])
+
+        def gather(indices):
+            number = tf.searchsorted(starts, indices, side='right') - 1
+            rows = tf.dynamic_partition(indices - tf.gather(starts, number), number, len(shards))
+            places = tf.dynamic_partition(tf.range(batch_size), number, len(shards))
+            found = tf.dynamic_stitch(places, [tf.gather(record, row) for record, row in zip(records, rows)])
+            pixels = found[:, self._image_offset:self._image_offset + int(np.prod(self.shape))]
+            return tf.reshape(pixels, [batch_size, *self.shape])
+        return gather

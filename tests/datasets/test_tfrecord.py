@@ -3,6 +3,8 @@ import collections
 import json
 import os
 import resource
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ import tensorflow as tf
 from datasets import tfrecord
 from dnnlib.util import UserError
 
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 TRAIN, EVAL = 23, 9
 
 
@@ -139,6 +142,14 @@ def test_batches_go_through_a_distribution_strategy(dataset):
     strategy = tf.distribute.MirroredStrategy(['CPU:0'])
     batches = strategy.distribute_datasets_from_function(lambda context: dataset.batches('train', 4, seed=5))
     np.testing.assert_array_equal(next(iter(batches)).numpy(), read(dataset, 1, 4, seed=5))
+
+
+def test_a_program_may_end_while_a_stream_is_open(dataset):
+    """Threads of tf.data that are still reading must not keep a program from ending."""
+    program = ('import sys; from datasets.tfrecord import open_dataset\n'
+               'batches = iter(open_dataset(sys.argv[1]).batches("train", 512, seed=0)); next(batches); sys.exit(3)')
+    result = subprocess.run([sys.executable, '-c', program, dataset.path], cwd=ROOT, timeout=60, capture_output=True)
+    assert result.returncode == 3
 
 
 def test_an_empty_split_is_told(tmp_path):
