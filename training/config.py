@@ -27,6 +27,8 @@ class Config:
     # Losses
     lambda_latent: float = option(1.0, 'weight of the latent reconstruction loss')
     lambda_fingerprint: float = option(2.0, 'weight of the fingerprint reconstruction loss')
+    lambda_fingerprint_start: float = option(2.0, 'its weight before the ramp below')
+    fingerprint_ramp: str = option('0-0', 'kimg over which that weight moves to --lambda-fingerprint, START-END')
     lambda_consistency: float = option(2.0, 'weight of the consistency loss between two fingerprints')
     consistency_ramp: str = option('0-0', 'kimg over which the consistency weight rises from 0, START-END')
     r1_gamma: float = option(100.0, 'R1 regularization weight')
@@ -122,6 +124,7 @@ def check_config(config):
     low, high = parse_range(config.res_modulated_range, 'res-modulated-range')
     require(_is_power_of_two(low) and _is_power_of_two(high), 'res_modulated_range', 'expected powers of two')
     parse_range(config.consistency_ramp, 'consistency-ramp')
+    parse_range(config.fingerprint_ramp, 'fingerprint-ramp')
     require(config.tick_kimg * 1000 % config.batch_size == 0, 'tick_kimg',
             f'{config.tick_kimg * 1000} images are no whole number of batches of {config.batch_size}; '
             f'take a multiple of {config.batch_size // math.gcd(1000, config.batch_size)}')
@@ -141,9 +144,18 @@ def feature_maps(config, stage):
     return min(max(config.fmap_base // 2 ** stage, 1), config.fmap_max)
 
 
+def ramp(text, images):
+    """How far along a ramp 'START-END' (kimg) a run is after `images` real images: 0 before, 1 after, linear within."""
+    start, end = parse_range(text, 'ramp')
+    return 1.0 if images >= end * 1000 else max(0.0, images - start * 1000) / ((end - start) * 1000)
+
+
 def consistency_weight(config, images):
-    """The consistency loss's weight after `images` real images: a linear rise over the ramp, then constant."""
-    start, end = parse_range(config.consistency_ramp, 'consistency-ramp')
-    if images >= end * 1000:
-        return config.lambda_consistency
-    return config.lambda_consistency * max(0.0, images - start * 1000) / ((end - start) * 1000)
+    """The consistency loss's weight after `images` real images: from 0 to lambda_consistency over its ramp."""
+    return config.lambda_consistency * ramp(config.consistency_ramp, images)
+
+
+def fingerprint_weight(config, images):
+    """The fingerprint loss's weight after `images` real images: moves to lambda_fingerprint over its ramp."""
+    moved = ramp(config.fingerprint_ramp, images)
+    return config.lambda_fingerprint_start * (1 - moved) + config.lambda_fingerprint * moved

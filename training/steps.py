@@ -10,7 +10,7 @@ from typing import Callable, Tuple
 import tensorflow as tf
 
 from training import losses
-from training.config import consistency_weight
+from training.config import consistency_weight, fingerprint_weight
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,21 +84,23 @@ class TrainingSteps:
 
         Returns {statistic: scalar tensor}, not yet fetched from the device.
         """
-        weight = consistency_weight(self.config, step * self.config.batch_size)
         statistics = {}
         for phase in self.phases:
             if step % phase.interval == 0:
-                statistics.update(self.functions[phase.name](*self.arguments(phase.name, step, reals, weight)))
+                statistics.update(self.functions[phase.name](*self.arguments(phase.name, step, reals)))
         self.update_averages()
         return statistics
 
-    def arguments(self, name, step, reals, weight):
-        """The arguments of the phase's function: its real images, its seed [2] and the consistency weight."""
+    def arguments(self, name, step, reals):
+        """The arguments of the phase's function at a step: its real images, its seed [2], the losses' weights."""
         seed = tf.constant([self.config.seed, step], tf.int32)
-        with_reals = [reals] if name in ('discriminator', 'r1') else []
+        if name != 'generator':
+            return [reals, seed] if name in ('discriminator', 'r1') else [seed]
+        images = step * self.config.batch_size
+        consistency = consistency_weight(self.config, images)
         # Without a consistency loss there is no second image to generate: another graph, not another value.
-        consistency = [tf.constant(weight, tf.float32) if weight else None] if name == 'generator' else []
-        return [*with_reals, seed, *consistency]
+        return [seed, tf.constant(fingerprint_weight(self.config, images), tf.float32),
+                tf.constant(consistency, tf.float32) if consistency else None]
 
     def _compile(self, index, phase, jit_compile):
         def replica(*args):
@@ -126,8 +128,8 @@ class TrainingSteps:
         seed = tf.random.fold_in(seed, phase_index)
         return draw(self.config, self.noise_shapes, seed, batch, (replica * share, share))
 
-    def generator_loss(self, phase_index, seed, weight):
-        """λ-weighted sum of equations 1 to 4 (equation 5). `weight`: that of the consistency loss, None for no such."""
+    def generator_loss(self, phase_index, seed, fingerprint_weight, consistency_weight):
+        """λ-weighted sum of equations 1 to 4 (equation 5). No consistency loss where its weight is None."""
         config, nets = self.config, self.state.nets
         batch = self._draw(phase_index, seed, config.batch_size)
         if not self.state.fingerprinted:
@@ -136,21 +138,21 @@ class TrainingSteps:
             return adversarial, {'loss/adversarial': adversarial}
 
         latents, fingerprints, noise = batch.latents, batch.fingerprints, batch.noise
-        if weight is not None:
+        if consistency_weight is not None:
             latents = tf.concat([latents, latents], 0)
             fingerprints = tf.concat([fingerprints, batch.other_fingerprints], 0)
             noise = [tf.concat([image, image], 0) for image in noise]
         images = synthesize(config, nets, latents, fingerprints, noise)
         statistics, loss = {}, 0.0
-        if weight is not None:
+        if consistency_weight is not None:
             images, others = tf.split(images, 2, axis=0)
             statistics['loss/consistency'] = tf.reduce_mean(losses.consistency(images, others))
-            loss += weight * statistics['loss/consistency']
+            loss += consistency_weight * statistics['loss/consistency']
         decoded_latents, logits = nets['F'](images)
         terms = {
             'loss/adversarial': (1.0, losses.generator_adversarial(nets['D'](images))),
             'loss/latent': (config.lambda_latent, losses.latent_reconstruction(batch.latents, decoded_latents)),
-            'loss/fingerprint': (config.lambda_fingerprint,
+            'loss/fingerprint': (fingerprint_weight,
                                  losses.fingerprint_reconstruction(batch.fingerprints, logits)),
         }
         for name, (factor, values) in terms.items():

@@ -1,7 +1,7 @@
 import pytest
 
 from dnnlib.util import UsageError
-from training.config import Config, check_resolution, consistency_weight, feature_maps, make_config
+from training.config import Config, check_resolution, consistency_weight, feature_maps, fingerprint_weight, make_config
 
 
 def test_presets_are_valid_and_overridden():
@@ -39,3 +39,10 @@ def test_consistency_ramp():
     config = make_config('quickstart', {'consistency_ramp': '40-80', 'lambda_consistency': 2.0})
     assert [consistency_weight(config, kimg * 1000) for kimg in (0, 40, 50, 60, 80, 200)] == [0, 0, 0.5, 1, 2, 2]
     assert consistency_weight(make_config('config-e', {}), 0) == 2.0
+
+
+def test_fingerprint_ramp():
+    config = make_config('config-e', dict(lambda_fingerprint_start=30.0, lambda_fingerprint=10.0,
+                                          fingerprint_ramp='20-40'))
+    assert [fingerprint_weight(config, kimg * 1000) for kimg in (0, 20, 30, 40, 50)] == [30, 30, 20, 10, 10]
+    assert fingerprint_weight(make_config('config-e', {}), 0) == 2.0

@@ -128,11 +128,11 @@ def test_consistency_term_enters_with_its_weight(tiny_config, reals):
     config = tiny_config(consistency_ramp='0-0', path_length_weight=0.0, r1_gamma=0.0, lambda_latent=0.5)
     steps = TrainingSteps(config, TrainState(config, 16), tf.distribute.get_strategy())
     seed = tf.constant([0, 0])
-    loss, terms = steps.generator_loss(0, seed, tf.constant(3.0))
+    loss, terms = steps.generator_loss(0, seed, 5.0, 3.0)
     expected = (terms['loss/adversarial'] + 0.5 * terms['loss/latent'] + 5 * terms['loss/fingerprint']
                 + 3 * terms['loss/consistency'])
     assert float(loss) == pytest.approx(float(expected), rel=1e-5)
-    without, terms = steps.generator_loss(0, seed, None)
+    without, terms = steps.generator_loss(0, seed, 5.0, None)
     assert 'loss/consistency' not in terms and float(without) != pytest.approx(float(loss))
 
 
@@ -172,7 +172,7 @@ def test_steps_compile_with_xla(tiny_config, reals):
     plain = TrainingSteps(config, TrainState(config, 16), tf.distribute.get_strategy())
     compiled = TrainingSteps(config, TrainState(config, 16), tf.distribute.get_strategy(), jit_compile=True)
     for name in ('discriminator', 'r1'):
-        args = plain.arguments(name, 0, tf.constant(reals[0]), 1.0)
+        args = plain.arguments(name, 0, tf.constant(reals[0]))
         expected, actual = plain.functions[name](*args), compiled.functions[name](*args)
         assert all(np.isfinite(float(value)) for value in actual.values())
         if name == 'r1':  # no randomness in it: XLA draws other numbers from the same seed

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <vector>
 
+#include "lanes.h"
+
 namespace dnnlib {
 namespace {
 
@@ -87,7 +89,7 @@ class Partials {
   std::vector<T> values_;
 };
 
-// The row loops. Outputs may be their own inputs (TensorFlow reuses buffers): element i is read before it is written.
+// The loops. Outputs may be their own inputs (TensorFlow reuses buffers): element i is read before it is written.
 
 template <typename T>
 inline void forward_row(int64_t c, const T* x, const T* scale, const T* bias, T shift, T above, T below, T* y) {
@@ -98,52 +100,85 @@ inline void forward_row(int64_t c, const T* x, const T* scale, const T* bias, T 
   }
 }
 
-template <bool SCALE, bool NOISE, typename T>
-inline void grad_row(int64_t c, const T* dy, const T* ref, const T* scale, const T* bias, T noise, T shift, T above,
-                     T below, T* dx, T* dscale, T* dbias, T* dstrength) {
-#pragma GCC ivdep
-  for (int64_t i = 0; i < c; ++i) {
-    const T v = SCALE ? ref[i] * scale[i] + (bias[i] + shift) : ref[i];
-    const T d = dy[i] * (v > 0 ? above : below);
-    if (SCALE) dscale[i] += d * ref[i];
-    if (NOISE) dstrength[i] += d * noise;
-    dbias[i] += d;
-    dx[i] = SCALE ? d * scale[i] : d;
-  }
-}
+// One strip of channels down a block of pixels: per-channel values and sums stay in registers.
+template <typename T, typename S>
+struct Walk {
+  using L = typename S::lanes;
+  using V = typename L::type;
+  static constexpr int N = S::vectors;
 
-template <bool SCALE, typename T>
-inline void grad_grad_row(int64_t c, const T* gdx, const T* gdscale, const T* gdbias, T gdshift, const T* dy, const T* ref,
-                          const T* scale, const T* bias, T shift, T above, T below, T* ddy, T* dx, T* dscale) {
-#pragma GCC ivdep
-  for (int64_t i = 0; i < c; ++i) {
-    const T x = ref[i];
-    const T v = SCALE ? x * scale[i] + (bias[i] + shift) : x;
-    const T slope = v > 0 ? above : below;
-    const T g = gdx[i];
-    T sum = gdbias[i] + gdshift;
-    if (SCALE) {
-      const T d = dy[i] * slope;
-      dscale[i] += g * d;
-      dx[i] = gdscale[i] * d;
-      sum += g * scale[i] + gdscale[i] * x;
-    } else {
-      sum += g;
-    }
-    ddy[i] = sum * slope;
+  Walk(const Plan<T>& plan, int64_t image, int64_t channel) : plan(plan), image(image), channel(channel) {
+    load(plan.scale.data() + image * plan.c, scale);
+    load(plan.bias.data(), bias);
   }
-}
+
+  void load(const T* row, V (&values)[N]) const {
+    for (int i = 0; i < N; ++i) values[i] = L::load(row + channel + i * L::count);
+  }
+  void add_to(T* row, const V (&values)[N]) const {
+    for (int i = 0; i < N; ++i) {
+      T* p = row + channel + i * L::count;
+      L::store(p, L::load(p) + values[i]);
+    }
+  }
+  int64_t at(int64_t pixel, int i) const { return (image * plan.pixels + pixel) * plan.c + channel + i * L::count; }
+  V slope(V v) const { return v > 0 ? V{} + plan.above : V{} + plan.below; }
+
+  template <bool SCALE, bool NOISE>
+  void grad(const FusedBiasActGrad<T>& g, int64_t first, int64_t end, T* dscale, T* dbias, T* dstrength) const {
+    V sum_x[N] = {}, sum[N] = {}, sum_noise[N] = {};
+    for (int64_t pixel = first; pixel < end; ++pixel) {
+      const T noise = NOISE ? plan.noise_at(image, pixel) : T(0), shift = noise * plan.strength;
+      for (int i = 0; i < N; ++i) {
+        const V ref = L::load(g.ref + at(pixel, i));
+        const V d = L::load(g.dy + at(pixel, i)) * slope(SCALE ? ref * scale[i] + (bias[i] + shift) : ref);
+        sum[i] += d;
+        if (SCALE) sum_x[i] += d * ref;
+        if (NOISE) sum_noise[i] += d * noise;
+        L::store(g.dx + at(pixel, i), SCALE ? d * scale[i] : d);
+      }
+    }
+    add_to(dbias, sum);
+    if (SCALE) add_to(dscale, sum_x);
+    if (NOISE) add_to(dstrength, sum_noise);
+  }
+
+  template <bool SCALE>
+  void grad_grad(const FusedBiasActGradGrad<T>& g, int64_t first, int64_t end, const T* gdscale_row, const T* gdbias_row,
+                 T gdstrength, T* dscale) const {
+    V gdscale[N], gdbias[N], sum[N] = {};
+    load(gdscale_row, gdscale);
+    load(gdbias_row, gdbias);
+    for (int64_t pixel = first; pixel < end; ++pixel) {
+      const T noise = plan.noise_at(image, pixel), shift = noise * plan.strength, gdshift = noise * gdstrength;
+      for (int i = 0; i < N; ++i) {
+        const V ref = L::load(g.ref + at(pixel, i)), gdx = L::load(g.gdx + at(pixel, i));
+        const V s = slope(SCALE ? ref * scale[i] + (bias[i] + shift) : ref);
+        if (SCALE) {
+          const V d = L::load(g.dy + at(pixel, i)) * s;
+          sum[i] += gdx * d;
+          L::store(g.dx + at(pixel, i), gdscale[i] * d);
+          L::store(g.ddy + at(pixel, i), (gdx * scale[i] + gdscale[i] * ref + (gdbias[i] + gdshift)) * s);
+        } else {
+          L::store(g.ddy + at(pixel, i), (gdx + (gdbias[i] + gdshift)) * s);
+        }
+      }
+    }
+    if (SCALE) add_to(dscale, sum);
+  }
+
+  const Plan<T>& plan;
+  const int64_t image, channel;
+  V scale[N], bias[N];
+};
 
 template <bool SCALE, bool NOISE, typename T>
 void grad(const Plan<T>& plan, const FusedBiasActGrad<T>& g, Partials<T>& partials, const ParallelFor& parallel_for) {
   plan.run(parallel_for, [&](int64_t block, int64_t image, int64_t first, int64_t end) {
-    for (int64_t pixel = first; pixel < end; ++pixel) {
-      const int64_t at = (image * plan.pixels + pixel) * plan.c;
-      const T noise = plan.noise_at(image, pixel);
-      grad_row<SCALE, NOISE>(plan.c, g.dy + at, g.ref + at, plan.scale.data() + image * plan.c, plan.bias.data(), noise,
-                             noise * plan.strength, plan.above, plan.below, g.dx + at, partials.at(block, 0),
-                             partials.at(block, 1), partials.at(block, 2));
-    }
+    for_strips<T>(plan.c, [&](auto strip, int64_t channel) {
+      Walk<T, decltype(strip)>(plan, image, channel)
+          .template grad<SCALE, NOISE>(g, first, end, partials.at(block, 0), partials.at(block, 1), partials.at(block, 2));
+    });
   });
 }
 
@@ -153,14 +188,11 @@ void grad_grad(const Plan<T>& plan, const FusedBiasActGradGrad<T>& g, Partials<T
   const std::vector<T> gdscale = plan.spread(g.gdscale, plan.n, T(0)), gdbias = plan.spread(g.gdbias, 1, T(0));
   const T gdstrength = g.gdstrength ? *g.gdstrength : T(0);
   plan.run(parallel_for, [&](int64_t block, int64_t image, int64_t first, int64_t end) {
-    for (int64_t pixel = first; pixel < end; ++pixel) {
-      const int64_t at = (image * plan.pixels + pixel) * plan.c, row = image * plan.c;
-      const T noise = plan.noise_at(image, pixel);
-      grad_grad_row<SCALE>(plan.c, g.gdx + at, gdscale.data() + row, gdbias.data(), noise * gdstrength, g.dy + at,
-                           g.ref + at, plan.scale.data() + row, plan.bias.data(), noise * plan.strength, plan.above,
-                           plan.below, g.ddy + at, SCALE ? g.dx + at : nullptr,
-                           SCALE ? partials.at(block, 0) : nullptr);
-    }
+    for_strips<T>(plan.c, [&](auto strip, int64_t channel) {
+      Walk<T, decltype(strip)>(plan, image, channel)
+          .template grad_grad<SCALE>(g, first, end, gdscale.data() + image * plan.c, gdbias.data(), gdstrength,
+                                     partials.at(block, 0));
+    });
   });
 }
 
