@@ -118,6 +118,37 @@ void grad_grad(OpKernelContext* ctx, const FusedBiasAct<T>& p, const FusedBiasAc
   fused_bias_act_grad_grad_cpu(p, g, parallel_for(ctx));
 }
 
+#ifdef DNNLIB_CUDA
+template <template <typename> class S, typename T>
+const S<void>* untyped(const S<T>& s) { return reinterpret_cast<const S<void>*>(&s); }
+
+template <typename T>
+Status workspace(OpKernelContext* ctx, const FusedBiasAct<T>& p, Tensor* floats) {
+  return ctx->allocate_temp(tensorflow::DT_FLOAT, {dnnlib_fused_bias_act_workspace(p.n, p.pixels, p.c)}, floats);
+}
+
+template <typename T>
+void forward(OpKernelContext* ctx, const FusedBiasAct<T>& p, const T* x, T* y, std::true_type) {
+  OP_REQUIRES_OK(ctx, cuda_status(dnnlib_fused_bias_act_cuda(type_code<T>(), untyped(p), x, y, stream(ctx))));
+}
+
+template <typename T>
+void grad(OpKernelContext* ctx, const FusedBiasAct<T>& p, const FusedBiasActGrad<T>& g, std::true_type) {
+  Tensor floats;
+  OP_REQUIRES_OK(ctx, workspace(ctx, p, &floats));
+  OP_REQUIRES_OK(ctx, cuda_status(dnnlib_fused_bias_act_grad_cuda(type_code<T>(), untyped(p), untyped(g),
+                                                                  data<float>(&floats), stream(ctx))));
+}
+
+template <typename T>
+void grad_grad(OpKernelContext* ctx, const FusedBiasAct<T>& p, const FusedBiasActGradGrad<T>& g, std::true_type) {
+  Tensor floats;
+  OP_REQUIRES_OK(ctx, workspace(ctx, p, &floats));
+  OP_REQUIRES_OK(ctx, cuda_status(dnnlib_fused_bias_act_grad_grad_cuda(type_code<T>(), untyped(p), untyped(g),
+                                                                       data<float>(&floats), stream(ctx))));
+}
+#endif
+
 class FusedOp : public tensorflow::OpKernel {
  public:
   explicit FusedOp(tensorflow::OpKernelConstruction* ctx) : OpKernel(ctx) {
