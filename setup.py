@@ -19,7 +19,7 @@ setup(
         'scipy==1.13.1',
         'pillow==11.3.0',
         'absl-py==2.1.0',
-        'tensorflow-datasets==4.9.4',
+        'tensorflow-datasets==4.9.3',
         'tensorflow-metadata==1.15.0',  # newer ones need protobuf 5, which TensorFlow 2.15 refuses
         'SQLAlchemy==2.0.44',
         'scikit-learn==1.6.1',

@@ -5,7 +5,7 @@ takes its slice: a resumed run repeats the run it resumes, and any number of rep
 """
 import dataclasses
 import math
-from typing import Callable, Tuple
+from typing import Callable
 
 import tensorflow as tf
 
@@ -27,7 +27,7 @@ class Draw:
 class Phase:
     """One loss with the networks it updates, run every `interval` steps (lazy regularization)."""
     name: str
-    nets: Tuple[str, ...]
+    nets: tuple[str, ...]
     interval: int
     loss: Callable
 

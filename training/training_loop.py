@@ -25,7 +25,7 @@ from dnnlib.util import (
     read_json_lines,
     write_json,
 )
-from metrics.base import Options, run_metric
+from metrics.base import Options, check_metrics, run_metric
 from training.config import RESUMABLE, Config
 from training.distribution import check_batch, make_strategy, training_batches, worker
 from training.evaluation import make_model, write_grids
@@ -53,9 +53,15 @@ def train(plan, dataset, strategy=None):
         tf.config.experimental.enable_op_determinism()
     strategy = strategy or make_strategy(plan.num_gpus)
     check_batch(strategy, plan.config.batch_size)
+    check_metrics(metric_names(plan.config))
     make_folder(plan.run_dir)
     with _only_run(plan.run_dir, worker(strategy)[0]):
         return _Loop(plan, dataset, strategy).run()
+
+
+def metric_names(config):
+    """The metrics to run at each snapshot."""
+    return [] if config.metrics == 'none' else config.metrics.split(',')
 
 
 @contextlib.contextmanager
@@ -156,7 +162,8 @@ class _Loop:
             # A killed run may have written more than it saved; those lines are about to be written again.
             for name in ('stats.jsonl', 'metrics.jsonl'):
                 keep_json_lines(self.path(name), lambda record: record['kimg'] <= self.kimg)
-        if snapshots and not any(r['kimg'] == self.kimg for r in read_json_lines(self.path('metrics.jsonl'))):
+        measured = {record['kimg'] for record in read_json_lines(self.path('metrics.jsonl'))}
+        if snapshots and self.kimg not in measured:
             self._metrics()
 
     def _first_pictures(self):
@@ -212,12 +219,11 @@ class _Loop:
         self._metrics()
 
     def _metrics(self):
-        names = [] if self.config.metrics == 'none' else self.config.metrics.split(',')
         if not self.chief:
             return
         options = Options(num_images=self.config.metric_images, seed=self.config.seed,
                           inception=self.config.inception or None)
-        for name in names:
+        for name in metric_names(self.config):
             record = {'kimg': self.kimg, **run_metric(name, self.model, self.dataset, options)}
             append_json_line(self.path('metrics.jsonl'), record)
             self.log(f'kimg {self.kimg}  {record["metric"]} {record["value"]:.4f}')
