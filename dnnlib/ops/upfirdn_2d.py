@@ -104,11 +104,11 @@ def _depthwise(kernel, x):
 
 
 def _pad_or_crop(x, pad):
-    """Zero-pads height and width by (top, bottom, left, right); negative numbers crop."""
-    top, bottom, left, right = (max(-p, 0) for p in pad)
-    x = x[:, top:x.shape[1] - bottom, left:x.shape[2] - right]
+    """Zero-pads height and width by (top, bottom, left, right); negative numbers crop what is padded by then."""
     grow = [max(p, 0) for p in pad]
-    return tf.pad(x, [[0, 0], grow[:2], grow[2:], [0, 0]]) if any(grow) else x
+    x = tf.pad(x, [[0, 0], grow[:2], grow[2:], [0, 0]]) if any(grow) else x
+    top, bottom, left, right = crop = [max(-p, 0) for p in pad]
+    return x[:, top:x.shape[1] - bottom, left:x.shape[2] - right] if any(crop) else x
 
 
 def _filter_down(x, kernel, down, pad):

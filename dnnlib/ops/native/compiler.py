@@ -34,10 +34,10 @@ def library():
     Raises:
         BuildError: no compiler, or the build failed, now or earlier; one line with the reason and the remedy.
     """
-    tools, folder = toolchain(), make_folder(cache_folder())
+    tools = toolchain()
     if not tools.cxx:
-        return _built_elsewhen(folder)
-    name = os.path.join(folder, source_key() + '-' + _hash(repr(tools)))
+        return _built_elsewhen()
+    name = os.path.join(cache_folder(), source_key() + '-' + _hash(repr(tools)))
     if not os.path.exists(name + '.json'):
         with _locked(name + '.lock'):
             if not os.path.exists(name + '.json'):
@@ -106,9 +106,11 @@ def _processor():
         return platform.processor()
 
 
-def _built_elsewhen(folder):
+def _built_elsewhen():
     """Without a compiler: what a compiler that was here before has built from the same sources."""
-    for path in sorted(glob.glob(os.path.join(folder, source_key() + '-*.so')), key=os.path.getmtime, reverse=True):
+    paths = glob.glob(os.path.join(cache_folder(), source_key() + '-*.so'))
+    if paths:
+        path = max(paths, key=os.path.getmtime)
         return path, read_json(path[:-3] + '.json')
     raise BuildError(f'there is no C++ compiler on PATH; install g++ and run {COMMAND}')
 
@@ -116,6 +118,10 @@ def _built_elsewhen(folder):
 @contextlib.contextmanager
 def _locked(path):
     """One process at a time; the others wait. The lock goes with its process, however that ends."""
+    try:
+        make_folder(os.path.dirname(path))
+    except UserError as error:
+        raise BuildError(f'{error} by XDG_CACHE_HOME') from None
     with open(path, 'w') as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -22,8 +22,8 @@ def library():
         ops = tf.load_op_library(path)
     except compiler.BuildError as error:
         return Library(None, {}, str(error))
-    except tf.errors.NotFoundError as error:
-        return Library(None, {}, f'{str(error).splitlines()[0]}; run {compiler.COMMAND}')
+    except (tf.errors.OpError, OSError) as error:  # a library that can't be loaded, a full disk
+        return Library(None, {}, f'{str(error).splitlines()[0]}; mend that and run {compiler.COMMAND}')
     if tf.config.list_physical_devices('GPU') and not info['cuda']:
         return Library(ops, info, f'there is a GPU but {info["cuda_problem"]}')
     return Library(ops, info, None)
