@@ -18,6 +18,7 @@ $(VENV)/.installed: setup.py constraints.txt
 	@test -n '$(PYTHON)' || { echo 'error: no Python 3.9, 3.10 or 3.11 found; TensorFlow 2.15 needs one: install it, or name it: make PYTHON=/path/to/python3.11'; exit 1; }
 	@test -x $(BIN)/python || { echo 'Making $(VENV) with $(PYTHON) and installing the pinned dependencies (about a minute)'; $(PYTHON) -m venv $(VENV); }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	@$(BIN)/python -m dnnlib.ops.native.build
 	@touch $@
 
 demo: install

@@ -65,11 +65,12 @@ PRESETS = {
     'config-e': {},
     'stylegan2': dict(generator='stylegan2', metrics='none'),
     'quickstart': dict(
-        latent_dim=64, fingerprint_bits=32, embedding_dim=128, mapping_layers=2, mapping_lrmul=1.0,
+        latent_dim=64, fingerprint_bits=32, embedding_dim=128, mapping_layers=1, mapping_lrmul=1.0,
         fmap_base=512, fmap_max=64,
-        lambda_fingerprint=5.0, consistency_ramp='40-80', r1_gamma=1.0,
+        lambda_latent=10.0, lambda_fingerprint=30.0, lambda_fingerprint_start=30.0, lambda_consistency=10.0,
+        consistency_ramp='0-20', r1_gamma=10.0, path_length_weight=0.0,
         learning_rate=0.005, batch_size=16, ema_kimg=2.0,
-        total_kimg=100, tick_kimg=2, image_snapshot_ticks=10, snapshot_ticks=10),
+        total_kimg=72, tick_kimg=2, image_snapshot_ticks=6, snapshot_ticks=6, metric_images=500),
 }
 
 PRESET_HELP = {
