@@ -129,7 +129,11 @@ class TrainingSteps:
         return draw(self.config, self.noise_shapes, seed, batch, (replica * share, share))
 
     def generator_loss(self, phase_index, seed, fingerprint_weight, consistency_weight):
-        """λ-weighted sum of equations 1 to 4 (equation 5). No consistency loss where its weight is None."""
+        """λ-weighted sum of equations 1 to 4 (equation 5). No consistency loss where its weight is None.
+
+        The second image of a consistency pair serves the reconstruction losses too: the same expectation of equations
+        2 and 3 from twice the samples, at the price of one more pass of F.
+        """
         config, nets = self.config, self.state.nets
         batch = self._draw(phase_index, seed, config.batch_size)
         if not self.state.fingerprinted:
@@ -145,20 +149,20 @@ class TrainingSteps:
         images = synthesize(config, nets, latents, fingerprints, noise)
         statistics, loss = {}, 0.0
         if consistency_weight is not None:
-            images, others = tf.split(images, 2, axis=0)
-            statistics['loss/consistency'] = tf.reduce_mean(losses.consistency(images, others))
+            pair = tf.split(images, 2, axis=0)
+            statistics['loss/consistency'] = tf.reduce_mean(losses.consistency(*pair))
             loss += consistency_weight * statistics['loss/consistency']
         decoded_latents, logits = nets['F'](images)
+        judged = images[:len(batch.latents)]
         terms = {
-            'loss/adversarial': (1.0, losses.generator_adversarial(nets['D'](images))),
-            'loss/latent': (config.lambda_latent, losses.latent_reconstruction(batch.latents, decoded_latents)),
-            'loss/fingerprint': (fingerprint_weight,
-                                 losses.fingerprint_reconstruction(batch.fingerprints, logits)),
+            'loss/adversarial': (1.0, losses.generator_adversarial(nets['D'](judged))),
+            'loss/latent': (config.lambda_latent, losses.latent_reconstruction(latents, decoded_latents)),
+            'loss/fingerprint': (fingerprint_weight, losses.fingerprint_reconstruction(fingerprints, logits)),
         }
         for name, (factor, values) in terms.items():
             statistics[name] = tf.reduce_mean(values)
             loss += factor * statistics[name]
-        matches = tf.equal(logits > 0, batch.fingerprints > 0.5)
+        matches = tf.equal(logits > 0, fingerprints > 0.5)
         statistics['bit_accuracy_float'] = tf.reduce_mean(tf.cast(matches, tf.float32))
         return loss, statistics
 
