@@ -119,8 +119,12 @@ class _Loop:
         return os.path.join(self.plan.run_dir, *names)
 
     @property
+    def images(self):
+        return int(self.state.images.numpy())
+
+    @property
     def kimg(self):
-        return int(self.state.images) // 1000
+        return self.images // 1000
 
     def _write_options(self):
         record, path = options_record(self.plan, self.dataset), self.path(OPTIONS)
@@ -141,7 +145,7 @@ class _Loop:
             self._first_pictures()
         config, started = self.config, time.time()
         self.started_kimg, self.started = self.kimg, started
-        batches = training_batches(self.strategy, self.dataset, config.batch_size, config.seed, int(self.state.images))
+        batches = training_batches(self.strategy, self.dataset, config.batch_size, config.seed, self.images)
         while self.kimg < config.total_kimg:
             self._tick(batches)
             tick, done = self.kimg // config.tick_kimg, self.kimg >= config.total_kimg
@@ -175,7 +179,7 @@ class _Loop:
     def _tick(self, batches):
         """tick_kimg thousand images: the steps, then one line of statistics. The device is read once, at the end."""
         config, begun, history = self.config, time.time(), []
-        first = int(self.state.images) // config.batch_size
+        first = self.images // config.batch_size
         with progress(total=config.tick_kimg * 1000, unit='img', desc=f'from {self.kimg} kimg') as bar:
             for step in range(first, first + config.tick_kimg * 1000 // config.batch_size):
                 history.append(self.steps(step, next(batches)))

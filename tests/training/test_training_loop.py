@@ -1,9 +1,11 @@
 """The run as a user meets it: its folder, resume after a kill, and every way it refuses."""
+import json
 import os
 import random
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -124,6 +126,38 @@ def test_nan_stops_and_keeps_the_last_snapshot(dataset, tiny_config, tmp_path, m
         train(plan(tmp_path, tiny_config, total_kimg=2), dataset)
     assert list_snapshots(str(tmp_path)) == [(1, path)]
     Snapshot(str(tmp_path))
+
+
+def test_two_workers_train_and_resume(dataset, tmp_path):
+    """The documented multi-host call: TF_CONFIG on each, one shared run folder, which only the chief writes."""
+    def train_together(total_kimg):
+        sockets = [socket.socket() for _ in range(2)]
+        for one in sockets:
+            one.bind(('localhost', 0))
+        addresses = [f'localhost:{one.getsockname()[1]}' for one in sockets]
+        for one in sockets:
+            one.close()
+        processes = []
+        for index in range(2):
+            cluster = {'cluster': {'worker': addresses}, 'task': {'type': 'worker', 'index': index}}
+            processes.append(subprocess.Popen(
+                command(dataset, str(tmp_path / 'run'), total_kimg=total_kimg, path_length_weight=0.0,
+                        consistency_ramp='5-6'), cwd=ROOT, stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT, text=True, env={**os.environ, 'TF_CONFIG': json.dumps(cluster)}))
+        try:
+            outputs = [process.communicate(timeout=280)[0] for process in processes]
+        finally:
+            for process in processes:
+                process.kill()
+        assert [process.returncode for process in processes] == [0, 0], outputs
+        return outputs
+
+    train_together(1)
+    assert 'resuming' in train_together(2)[0]
+    assert [line['kimg'] for line in losses(str(tmp_path / 'run'))] == [1, 2]
+    assert [kimg for kimg, _ in list_snapshots(str(tmp_path / 'run'))] == [1, 2]
+    with open(tmp_path / 'run' / 'log.txt') as file:
+        assert len(file.readlines()) == 5  # two ticks, two ends, one resume: the chief's alone
 
 
 def test_another_configuration_is_refused(finished, dataset):
