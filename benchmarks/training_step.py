@@ -20,6 +20,8 @@ def make_parser():
     parser.add_argument('--resolution', type=int, default=32, help='image size')
     parser.add_argument('--batch-size', type=int, help="images per step (default: the preset's)")
     parser.add_argument('--ops', default='ref,native', help='implementations to compare, comma-separated')
+    parser.add_argument('--without-consistency', action='store_true',
+                        help='time the step before the consistency ramp begins, with one image per latent')
     parser.add_argument('--rounds', type=int, default=5, help='interleaved rounds; the median counts')
     parser.add_argument('--steps', type=int, default=16, help='steps per round; 16 run every phase as often as due')
     parser.add_argument('--profile', action='store_true', help='print where the time goes, by TensorFlow op')
@@ -30,8 +32,9 @@ class Subject:
     """One implementation's training steps, ready to be timed."""
 
     def __init__(self, args, ops):
-        # Any multiple of 125 images makes whole ticks; no tick is run here.
         overrides = {'ops': ops, **({'batch_size': args.batch_size} if args.batch_size else {})}
+        if args.without_consistency:
+            overrides['lambda_consistency'] = 0.0
         self.config = make_config(args.config, overrides)
         self.steps = TrainingSteps(self.config, TrainState(self.config, args.resolution), tf.distribute.get_strategy())
         shape = [self.config.batch_size, args.resolution, args.resolution, 3]
