@@ -121,9 +121,9 @@ void filter(const Upfirdn2d& p, const T* x, T* y, const ParallelFor& parallel_fo
   const int64_t pairs = (p.out_h + odd + kPair - 1) / kPair;
   const float* ky = p.kernel;
   const T kx = p.kernel[kTaps], ratio = T(p.kernel[kTaps + 1]) / kx;
+  const std::vector<T> zeros(p.w * p.c);
   parallel_for(p.n * pairs, kPair * p.out_w * p.c / 4, [&](int64_t begin, int64_t end) {
-    const std::vector<T> zeros(p.w * p.c);
-    std::vector<T> nowhere(p.out_w * p.c);
+    std::vector<T> nowhere;
     for (int64_t unit = begin; unit < end; ++unit) {
       const int64_t image = unit / pairs, top = unit % pairs * kPair - odd;
       Job<T, rows> job = {{}, {}, p.w, p.out_w, p.c, p.pad_x, ky[0] * kx, ky[1] * kx, ratio};
@@ -134,7 +134,9 @@ void filter(const Upfirdn2d& p, const T* x, T* y, const ParallelFor& parallel_fo
       }
       for (int r = 0; r < kPair; ++r) {
         const int64_t row = top + r;
-        job.out[r] = row >= 0 && row < p.out_h ? y + (image * p.out_h + row) * p.out_w * p.c : nowhere.data();
+        const bool wanted = row >= 0 && row < p.out_h;
+        if (!wanted) nowhere.resize(p.out_w * p.c);
+        job.out[r] = wanted ? y + (image * p.out_h + row) * p.out_w * p.c : nowhere.data();
       }
       for_strips<T>(p.c, [&](auto strip, int64_t channel) { Walk<UP, DOWN, T, decltype(strip)>(job, channel); });
     }
