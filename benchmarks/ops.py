@@ -1,4 +1,4 @@
-"""How fast the native ops are: against `ref`, against copying the same bytes, and against PyTorch where it is installed.
+"""How fast the native ops are: against `ref`, against copying as many bytes, and against PyTorch.
 
     python -m benchmarks.ops                             # every shape of config-e at 128 and 256 and of quickstart
     python -m benchmarks.ops --config=quickstart
@@ -129,8 +129,8 @@ def table(rows):
     head = f'{"ref ms":>8} {"native":>8} {"ratio":>6} {"copy":>5} {"GB/s":>6} {"torch":>6}'
     lines = [f'{"":<31} {"":<18} | {"forward":^44} | {"forward + backward":^44}',
              f'{"op":<31} {"x":<18} | {head} | {head}']
-    lines += [f'{row["what"]:<31} {"x".join(map(str, row["shape"])):<18} | {cells(row["forward"])} | {cells(row["both"])}'
-              for row in rows]
+    lines += [f'{row["what"]:<31} {"x".join(map(str, row["shape"])):<18} | '
+              f'{cells(row["forward"])} | {cells(row["both"])}' for row in rows]
     return '\n'.join(lines)
 
 
@@ -148,8 +148,8 @@ def summary(name, rows):
 def main(args):
     native.resolve('native')
     tf.config.optimizer.set_experimental_options({'dependency_optimization': False})  # keeps the calls in order
-    print(f'{os.cpu_count()} cores, TensorFlow {tf.__version__}; copy: the time in which TensorFlow reads and writes as '
-          'many bytes as the op must, over the time of the native op')
+    print(f'{os.cpu_count()} cores, TensorFlow {tf.__version__}; copy: the time in which TensorFlow reads and writes '
+          'as many bytes as the op must, over the time of the native op')
     for name in [args.config] if args.config else CONFIGS:
         batch, sizes = CONFIGS[name]
         rows = [measure(case) for resolution, channels in progress(sizes)

@@ -53,7 +53,8 @@ def modulated(x, bias, scale, noise, strength):
 def formulations(what):
     """{name: function of the inputs} for one op of benchmarks/ops.py."""
     resampling = {'filter after up conv': (1, 1, (1, 1), 4.0), 'filter before down conv': (1, 1, (2, 2), 1.0),
-                  'up-sample RGB': (2, 1, None, 4.0), 'up-sample': (2, 1, None, 4.0), 'down-sample': (1, 2, (1, 1), 1.0)}
+                  'up-sample RGB': (2, 1, None, 4.0), 'up-sample': (2, 1, None, 4.0),
+                  'down-sample': (1, 2, (1, 1), 1.0)}
     if what in resampling:
         how = resampling[what]
         return {'depthwise convolution': lambda x: depthwise(x, *how),

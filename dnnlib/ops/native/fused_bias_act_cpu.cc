@@ -40,7 +40,7 @@ struct Plan {
   // Calls work(block, image, first pixel, end pixel) for every block.
   template <typename Work>
   void run(const ParallelFor& parallel_for, const Work& work) const {
-    parallel_for(n * image_blocks, kBlock, [&](int64_t begin, int64_t end) {
+    parallel_for(n * image_blocks, std::min(block_pixels, pixels) * c / 2, [&](int64_t begin, int64_t end) {
       for (int64_t block = begin; block < end; ++block) {
         const int64_t image = block / image_blocks, first = block % image_blocks * block_pixels;
         work(block, image, first, std::min(first + block_pixels, pixels));
