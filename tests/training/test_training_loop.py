@@ -22,7 +22,8 @@ from training.training_loop import Plan, train
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 FLAGS = dict(fmap_base=64, fmap_max=8, latent_dim=6, embedding_dim=8, fingerprint_bits=8, ops='ref', batch_size=8,
-             tick_kimg=1, total_kimg=4, snapshot_ticks=1, consistency_ramp='1-3', metrics='none', path_length_weight=2.0)
+             tick_kimg=1, total_kimg=4, snapshot_ticks=1, consistency_ramp='1-3', metrics='none',
+             path_length_weight=2.0)
 
 
 @pytest.fixture(scope='module')
