@@ -69,8 +69,7 @@ def release(out, run_dir, dataset, config):
     images = {name: draw(folder, latents) for name, folder in folders.items()}
     residual_picture(os.path.join(out, 'demo.png'), {name: images[name][:COLUMNS] for name in USERS}, USERS,
                      max(1, 96 // dataset.resolution))
-    images['real photographs' if dataset.name != 'digits' else 'real digits'] = next(
-        dataset.images('eval', IMAGES, IMAGES))
+    images['real digits'] = next(dataset.images('eval', IMAGES, IMAGES))
     print('5. Attributing all of them', flush=True)
     attributor = Attributor(run_dir, registry)
     rows = []
