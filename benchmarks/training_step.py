@@ -67,6 +67,7 @@ def profile(subject, count, rows=12):
     import tempfile
 
     from tensorflow.core.profiler.protobuf import xplane_pb2
+    from tensorflow.python.framework import op_def_registry
     with tempfile.TemporaryDirectory() as folder:
         with tf.profiler.experimental.Profile(folder):
             subject.whole(count)
@@ -81,8 +82,9 @@ def profile(subject, count, rows=12):
         for line in plane.lines:
             for event in line.events:
                 name = plane.event_metadata[event.metadata_id].name
-                if ':' in name and not name.startswith(('EagerExecute', 'Executor', 'Threadpool')):
-                    totals[name.rsplit(':', 1)[1]] += event.duration_ps
+                kind = name.rpartition(':')[2]
+                if kind != name and not kind.endswith('Call') and op_def_registry.get(kind) is not None:
+                    totals[kind] += event.duration_ps
     whole = sum(totals.values())
     for name, picoseconds in totals.most_common(rows):
         print(f'    {name:40} {100 * picoseconds / whole:5.1f}%  {picoseconds / 1e9 / count:8.2f} ms a step')

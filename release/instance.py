@@ -9,7 +9,7 @@ import shutil
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from dnnlib.util import UserError, atomic_folder, make_folder, sha256_folder
+from dnnlib.util import UserError, atomic_folder, sha256_folder
 from fingerprints.registry import check_name
 from training.networks import Generator
 from training.state import Snapshot, list_snapshots, snapshot_digest, snapshot_files
@@ -103,14 +103,19 @@ def issuing_snapshot(run_dir, registry, kimg=None):
     return snapshot
 
 
+def released_folder(digest):
+    """Where, within a run, the snapshot of this digest is kept: its name alone may be that of another model."""
+    return os.path.join(RELEASED, digest[:16])
+
+
 def keep_released(run_dir, snapshot):
-    """Copies a snapshot's files to RUN_DIR/released unless they are there."""
-    folder = make_folder(os.path.join(run_dir, RELEASED))
-    for file in snapshot_files(snapshot.path):
-        target = os.path.join(folder, os.path.basename(file))
-        if not os.path.exists(target):
-            shutil.copyfile(file, target + '.part')
-            os.replace(target + '.part', target)
+    """Copies a snapshot's files to RUN_DIR/released/DIGEST unless they are there."""
+    folder = os.path.join(run_dir, released_folder(snapshot.digest))
+    if os.path.isdir(folder):
+        return
+    with atomic_folder(folder) as temporary:
+        for file in snapshot_files(snapshot.path):
+            shutil.copy(file, temporary)
 
 
 def released_snapshot(run_dir, registry):
@@ -118,8 +123,9 @@ def released_snapshot(run_dir, registry):
     known = registry.model()
     if known is None:
         raise UserError(f'{registry.where} holds no users, so there is no one to attribute to; issue an instance first')
-    for kimg, path in list_snapshots(run_dir, RELEASED):
+    folder = released_folder(known[0])
+    for kimg, path in list_snapshots(run_dir, folder):
         if snapshot_digest(path) == known[0]:
-            return Snapshot(run_dir, kimg, ops='ref', folder=RELEASED)
+            return Snapshot(run_dir, kimg, ops='ref', folder=folder)
     raise UserError(f'{run_dir} does not hold the model of {registry.where} (digest {known[0][:12]}…); '
                     'name the run whose instances were issued with --run')

@@ -129,7 +129,7 @@ class SynthesisConv2D(EqualizedLayer):
         weight, scale = self.scaled_weight(), None
         if self.modulated:
             styles = self.affine(embedding)
-            x = x * styles[:, tf.newaxis, tf.newaxis, :]
+            x = fused_bias_act(x, scale=styles, act='linear', impl=self.impl)
             if self.demodulate:
                 scale = self.demodulation(weight, styles)
         x = upsample_conv2d(x, weight, self.impl) if self.up else conv2d(x, weight)

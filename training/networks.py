@@ -188,11 +188,14 @@ class Discriminator(ResidualNetwork):
 
 
 class Decoder(ResidualNetwork):
-    """F: images [N, H, W, 3] → latents [N, latent_dim] and fingerprint logits [N, fingerprint_bits]."""
+    """F: images [N, H, W, 3] → latents [N, latent_dim] and fingerprint logits [N, fingerprint_bits].
+
+    It sees images clipped to [−1, 1]: a generator trained with it hides nothing where no image file could keep it.
+    """
 
     def __init__(self, config, resolution):
         super().__init__(config, resolution, config.latent_dim + config.fingerprint_bits, False, 'F')
         self.split = [config.latent_dim, config.fingerprint_bits]
 
     def call(self, images):
-        return tf.split(super().call(images), self.split, axis=1)
+        return tf.split(super().call(tf.clip_by_value(images, -1.0, 1.0)), self.split, axis=1)

@@ -22,7 +22,7 @@ class TrainState(tf.Module):
 
     def __init__(self, config, resolution):
         super().__init__(name='state')
-        tf.keras.utils.set_random_seed(config.seed % 2 ** 32)
+        tf.keras.utils.set_random_seed(config.seed)
         self.fingerprinted = config.generator != 'stylegan2'
         self.nets = make_networks(config, resolution)
         self.averages = {'E': make_encoder(config), 'G': Generator(config, resolution)}
@@ -69,16 +69,22 @@ def make_optimizer(config, net, lazy_interval):
     return optimizer
 
 
-def restore(checkpoint, path):
-    """Restores a checkpoint completely. Raises UserError when it is corrupt or of another configuration."""
-    remedy = f'remove {path}.* to go on from the one before'
+def restore(checkpoint, path, partial=False):
+    """Restores a checkpoint: all that the file holds or, with `partial`, what `checkpoint` is made of.
+
+    Raises:
+        UserError: the file is corrupt or of another configuration.
+    """
     try:
-        checkpoint.restore(path).assert_consumed()
-    except AssertionError:
-        raise UserError(f'snapshot {path} is of another configuration; {remedy}') from None
-    except (tf.errors.OpError, ValueError, IndexError) as error:
+        status = checkpoint.restore(path)
+        if partial:
+            status.expect_partial().assert_existing_objects_matched()
+        else:
+            status.assert_consumed()
+    except (AssertionError, tf.errors.OpError, ValueError, IndexError) as error:
         reason = str(error).strip().split('\n')[0]
-        raise UserError(f'snapshot {path} is corrupt or of another configuration ({reason}); {remedy}') from None
+        raise UserError(f'snapshot {path} is corrupt or of another configuration ({reason}); '
+                        f'remove {path}.* to go on from the one before') from None
 
 
 def list_snapshots(run_dir, folder=SNAPSHOTS):
@@ -126,15 +132,7 @@ class Snapshot:
         if self.config.generator != 'stylegan2':
             self.decoder = Decoder(self.config, self.resolution)
             saved['nets'] = {'F': self.decoder}
-        self._restore(saved)
-
-    def _restore(self, saved):
-        checkpoint = tf.train.Checkpoint(**saved)
-        try:
-            checkpoint.restore(self.path).expect_partial().assert_existing_objects_matched()
-        except (AssertionError, tf.errors.OpError, ValueError, IndexError) as error:
-            reason = str(error).strip().split('\n')[0]
-            raise UserError(f'snapshot {self.path} is corrupt or of another configuration ({reason})') from None
+        restore(tf.train.Checkpoint(**saved), self.path, partial=True)
 
     @property
     def digest(self):

@@ -128,7 +128,7 @@ class TrainingSteps:
         seed = tf.random.fold_in(seed, phase_index)
         return draw(self.config, self.noise_shapes, seed, batch, (replica * share, share))
 
-    def generator_loss(self, phase_index, seed, fingerprint_weight, consistency_weight):
+    def generator_loss(self, phase_index, seed, lambda_fingerprint, lambda_consistency):
         """λ-weighted sum of equations 1 to 4 (equation 5). No consistency loss where its weight is None.
 
         The second image of a consistency pair serves the reconstruction losses too: the same expectation of equations
@@ -142,22 +142,22 @@ class TrainingSteps:
             return adversarial, {'loss/adversarial': adversarial}
 
         latents, fingerprints, noise = batch.latents, batch.fingerprints, batch.noise
-        if consistency_weight is not None:
+        if lambda_consistency is not None:
             latents = tf.concat([latents, latents], 0)
             fingerprints = tf.concat([fingerprints, batch.other_fingerprints], 0)
             noise = [tf.concat([image, image], 0) for image in noise]
         images = synthesize(config, nets, latents, fingerprints, noise)
         statistics, loss = {}, 0.0
-        if consistency_weight is not None:
+        if lambda_consistency is not None:
             pair = tf.split(images, 2, axis=0)
             statistics['loss/consistency'] = tf.reduce_mean(losses.consistency(*pair))
-            loss += consistency_weight * statistics['loss/consistency']
+            loss += lambda_consistency * statistics['loss/consistency']
         decoded_latents, logits = nets['F'](images)
         judged = images[:len(batch.latents)]
         terms = {
             'loss/adversarial': (1.0, losses.generator_adversarial(nets['D'](judged))),
             'loss/latent': (config.lambda_latent, losses.latent_reconstruction(latents, decoded_latents)),
-            'loss/fingerprint': (fingerprint_weight, losses.fingerprint_reconstruction(fingerprints, logits)),
+            'loss/fingerprint': (lambda_fingerprint, losses.fingerprint_reconstruction(fingerprints, logits)),
         }
         for name, (factor, values) in terms.items():
             statistics[name] = tf.reduce_mean(values)

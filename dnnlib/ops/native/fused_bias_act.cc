@@ -228,21 +228,9 @@ class FusedBiasActGradGradOp : public FusedOp {
   }
 };
 
-#define REGISTER(T, DEVICE, GPU)                                                                                     \
-  REGISTER_KERNEL_BUILDER(Name("DnnlibFusedBiasAct").Device(tensorflow::DEVICE).TypeConstraint<T>("T"),              \
-                          FusedBiasActOp<T, GPU>);                                                                   \
-  REGISTER_KERNEL_BUILDER(Name("DnnlibFusedBiasActGrad").Device(tensorflow::DEVICE).TypeConstraint<T>("T"),          \
-                          FusedBiasActGradOp<T, GPU>);                                                               \
-  REGISTER_KERNEL_BUILDER(Name("DnnlibFusedBiasActGradGrad").Device(tensorflow::DEVICE).TypeConstraint<T>("T"),      \
-                          FusedBiasActGradGradOp<T, GPU>)
-REGISTER(float, DEVICE_CPU, false);
-REGISTER(double, DEVICE_CPU, false);
-#ifdef DNNLIB_CUDA
-REGISTER(float, DEVICE_GPU, true);
-REGISTER(Eigen::half, DEVICE_GPU, true);
-REGISTER(Eigen::bfloat16, DEVICE_GPU, true);
-#endif
-#undef REGISTER
+DNNLIB_REGISTER_KERNELS("DnnlibFusedBiasAct", FusedBiasActOp)
+DNNLIB_REGISTER_KERNELS("DnnlibFusedBiasActGrad", FusedBiasActGradOp)
+DNNLIB_REGISTER_KERNELS("DnnlibFusedBiasActGradGrad", FusedBiasActGradGradOp)
 
 }  // namespace
 }  // namespace dnnlib

@@ -10,6 +10,7 @@ namespace dnnlib {
 namespace {
 
 constexpr int64_t kBlock = 16384;  // elements a block; fixed, so that sums do not depend on the number of threads
+constexpr int kWidest = 4;          // vectors in a strip of channels, so that its sums stay in registers
 constexpr int64_t kRow = 64;       // rows shorter than this are joined where nothing varies from pixel to pixel
 
 // How [n, pixels, c] is walked: images that share their scale and noise are one, short rows are joined `repeat` at a time.
@@ -175,7 +176,7 @@ struct Walk {
 template <bool SCALE, bool NOISE, typename T>
 void grad(const Plan<T>& plan, const FusedBiasActGrad<T>& g, Partials<T>& partials, const ParallelFor& parallel_for) {
   plan.run(parallel_for, [&](int64_t block, int64_t image, int64_t first, int64_t end) {
-    for_strips<T>(plan.c, [&](auto strip, int64_t channel) {
+    for_strips<T, kWidest>(plan.c, [&](auto strip, int64_t channel) {
       Walk<T, decltype(strip)>(plan, image, channel)
           .template grad<SCALE, NOISE>(g, first, end, partials.at(block, 0), partials.at(block, 1), partials.at(block, 2));
     });
@@ -188,7 +189,7 @@ void grad_grad(const Plan<T>& plan, const FusedBiasActGradGrad<T>& g, Partials<T
   const std::vector<T> gdscale = plan.spread(g.gdscale, plan.n, T(0)), gdbias = plan.spread(g.gdbias, 1, T(0));
   const T gdstrength = g.gdstrength ? *g.gdstrength : T(0);
   plan.run(parallel_for, [&](int64_t block, int64_t image, int64_t first, int64_t end) {
-    for_strips<T>(plan.c, [&](auto strip, int64_t channel) {
+    for_strips<T, kWidest>(plan.c, [&](auto strip, int64_t channel) {
       Walk<T, decltype(strip)>(plan, image, channel)
           .template grad_grad<SCALE>(g, first, end, gdscale.data() + image * plan.c, gdbias.data(), gdstrength,
                                      partials.at(block, 0));

@@ -51,6 +51,22 @@ inline tensorflow::Status cuda_status(int code) {
 }
 #endif
 
+// Registers OP<T, GPU> as the kernel of the op NAME for every type and device there is code for.
+#define DNNLIB_REGISTER_KERNEL(NAME, OP, T, DEVICE, GPU) \
+  REGISTER_KERNEL_BUILDER(Name(NAME).Device(tensorflow::DEVICE).TypeConstraint<T>("T"), OP<T, GPU>);
+#define DNNLIB_REGISTER_CPU_KERNELS(NAME, OP)                 \
+  DNNLIB_REGISTER_KERNEL(NAME, OP, float, DEVICE_CPU, false)  \
+  DNNLIB_REGISTER_KERNEL(NAME, OP, double, DEVICE_CPU, false)
+#ifdef DNNLIB_CUDA
+#define DNNLIB_REGISTER_KERNELS(NAME, OP)                              \
+  DNNLIB_REGISTER_CPU_KERNELS(NAME, OP)                                \
+  DNNLIB_REGISTER_KERNEL(NAME, OP, float, DEVICE_GPU, true)            \
+  DNNLIB_REGISTER_KERNEL(NAME, OP, Eigen::half, DEVICE_GPU, true)      \
+  DNNLIB_REGISTER_KERNEL(NAME, OP, Eigen::bfloat16, DEVICE_GPU, true)
+#else
+#define DNNLIB_REGISTER_KERNELS(NAME, OP) DNNLIB_REGISTER_CPU_KERNELS(NAME, OP)
+#endif
+
 }  // namespace dnnlib
 
 #endif  // DNNLIB_OPS_NATIVE_TENSORFLOW_GLUE_H_

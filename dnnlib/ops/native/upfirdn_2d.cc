@@ -126,17 +126,7 @@ class Upfirdn2DOp : public tensorflow::OpKernel {
   Attributes attributes_;
 };
 
-#define REGISTER(T, DEVICE, GPU)                                                               \
-  REGISTER_KERNEL_BUILDER(                                                                     \
-      Name("DnnlibUpfirdn2D").Device(tensorflow::DEVICE).TypeConstraint<T>("T"), Upfirdn2DOp<T, GPU>)
-REGISTER(float, DEVICE_CPU, false);
-REGISTER(double, DEVICE_CPU, false);
-#ifdef DNNLIB_CUDA
-REGISTER(float, DEVICE_GPU, true);
-REGISTER(Eigen::half, DEVICE_GPU, true);
-REGISTER(Eigen::bfloat16, DEVICE_GPU, true);
-#endif
-#undef REGISTER
+DNNLIB_REGISTER_KERNELS("DnnlibUpfirdn2D", Upfirdn2DOp)
 
 }  // namespace
 }  // namespace dnnlib
