@@ -70,7 +70,7 @@ PRESETS = {
         lambda_latent=5.0, lambda_fingerprint=30.0, lambda_fingerprint_start=30.0, lambda_consistency=10.0,
         consistency_ramp='0-20', r1_gamma=10.0, path_length_weight=0.0,
         learning_rate=0.005, batch_size=16, ema_kimg=2.0,
-        total_kimg=60, tick_kimg=2, image_snapshot_ticks=6, snapshot_ticks=6, metric_images=500),
+        total_kimg=48, tick_kimg=2, image_snapshot_ticks=6, snapshot_ticks=6, metric_images=500),
 }
 
 PRESET_HELP = {

@@ -157,3 +157,15 @@ def test_one_registry_per_model(released, tmp_path):
     other = save_run(str(tmp_path / 'other'), seed=5)
     with pytest.raises(UserError, match='does not hold the model'):
         issue(other, registry, 'frank', str(tmp_path / 'instances'))
+
+
+def test_released_snapshots_of_the_same_name_are_kept_apart(tmp_path):
+    """A run folder trained anew has snapshots of the old names; whom the old model was issued to stays attributable."""
+    from run_folder import save_run
+    registries = []
+    for seed in (0, 5):
+        run_dir = save_run(str(tmp_path / 'run'), seed=seed)
+        registries.append(Registry(str(tmp_path / f'{seed}.sqlite'), create=True))
+        issue(run_dir, registries[-1], 'grace', str(tmp_path / f'instances{seed}'))
+    digests = [released_snapshot(run_dir, registry).digest for registry in registries]
+    assert digests == [registry.model()[0] for registry in registries] and digests[0] != digests[1]

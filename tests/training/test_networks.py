@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from training.config import Config, feature_maps, make_config
 from training.layers import SynthesisConv2D, minibatch_stddev, upsample_conv2d
-from training.networks import Discriminator, Encoder, Generator
+from training.networks import Decoder, Discriminator, Encoder, Generator
 from training.state import make_networks
 
 SMALL = dict(fmap_base=64, fmap_max=16, latent_dim=12, embedding_dim=10, fingerprint_bits=8, ops='ref')
@@ -143,6 +143,17 @@ def test_modulated_range():
     assert count(generator) < count(full)
     a, b = (generator(latents, generator.broadcast(w)) for w in tf.random.normal([2, 1, 10]))
     assert np.abs(a - b).max() > 1e-3
+
+
+def test_decoder_sees_what_a_file_can_hold():
+    decoder = Decoder(make_config('quickstart', SMALL), 16)
+    images = 2 * tf.random.stateless_normal([2, 16, 16, 3], [0, 1])
+    with tf.GradientTape() as tape:
+        tape.watch(images)
+        logits = decoder(images)[1]
+    np.testing.assert_array_equal(logits, decoder(tf.clip_by_value(images, -1, 1))[1])
+    gradient, outside = tape.gradient(logits, images).numpy(), np.abs(images.numpy()) > 1
+    assert not gradient[outside].any() and gradient[~outside].any()
 
 
 def test_plain_generator_depends_on_latents_through_modulation_only():
