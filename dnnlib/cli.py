@@ -4,7 +4,7 @@ import difflib
 import os
 import sys
 
-from absl import app, flags
+from absl import app, flags, logging
 from absl.flags import argparse_flags
 
 from dnnlib.util import UserError
@@ -55,6 +55,7 @@ def run(parser, main):
     A UserError becomes one line on stderr and its exit code; Ctrl-C one line and 130.
     """
     def guarded(args):
+        logging.set_verbosity(logging.WARNING)  # TensorFlow tells of every file it writes
         try:
             code = main(args) or 0
             sys.stdout.flush()

@@ -6,7 +6,7 @@ from dnnlib.images import to_float
 from fingerprints.statistics import threshold
 
 LABEL = 96
-AMPLIFICATION = 8
+AMPLIFICATION = 4
 
 
 def attribution_table(rows, bits, users, rates):
