@@ -1,10 +1,12 @@
 """Command lines: absl-py's argparse, one line for an error, exit code 2 for usage and 1 for the rest."""
 import argparse
 import difflib
+import logging
 import os
 import sys
 
-from absl import app, flags, logging
+import absl.logging
+from absl import app, flags
 from absl.flags import argparse_flags
 
 from dnnlib.util import UserError
@@ -55,7 +57,9 @@ def run(parser, main):
     A UserError becomes one line on stderr and its exit code; Ctrl-C one line and 130.
     """
     def guarded(args):
-        logging.set_verbosity(logging.WARNING)  # TensorFlow tells of every file it writes
+        # TensorFlow tells of every file it writes and every variable of a checkpoint it could not read.
+        absl.logging.set_verbosity(absl.logging.WARNING)
+        logging.getLogger('tensorflow').setLevel(logging.ERROR)
         try:
             code = main(args) or 0
             sys.stdout.flush()

@@ -76,13 +76,13 @@ def restore(checkpoint, path, partial=False):
         UserError: the file is corrupt or of another configuration.
     """
     try:
-        status = checkpoint.restore(path)
+        status = checkpoint.restore(path).expect_partial()  # one error below instead of TensorFlow's list
         if partial:
-            status.expect_partial().assert_existing_objects_matched()
+            status.assert_existing_objects_matched()
         else:
             status.assert_consumed()
     except (AssertionError, tf.errors.OpError, ValueError, IndexError) as error:
-        reason = str(error).strip().split('\n')[0]
+        reason = re.sub(r'\{\{.*?\}\} | \[Op:\w+\]', '', str(error).strip().split('\n')[0])
         raise UserError(f'snapshot {path} is corrupt or of another configuration ({reason}); '
                         f'remove {path}.* to go on from the one before') from None
 

@@ -15,7 +15,7 @@ import pytest
 import tensorflow as tf
 
 from datasets.tfrecord import write_dataset
-from dnnlib.util import UserError, read_json, read_json_lines
+from dnnlib.util import UserError, read_json, read_json_lines, write_json
 from training.config import make_config
 from training.state import Snapshot, list_snapshots, snapshot_files
 from training.training_loop import Plan, train
@@ -193,6 +193,18 @@ def test_corrupt_snapshot(finished, dataset, tmp_path, damage):
     for file in snapshot_files(path):
         os.unlink(file)
     assert Snapshot(folder).kimg == 3
+
+
+def test_snapshot_that_does_not_fit_its_options(finished, dataset, tmp_path):
+    folder = str(tmp_path / 'run')
+    shutil.copytree(finished[0], folder)
+    path = os.path.join(folder, 'training_options.json')
+    options = read_json(path)
+    options['config']['mapping_layers'] = 2
+    write_json(path, options)
+    result = run(command(dataset, folder, mapping_layers=2, metrics='bit_accuracy', metric_images=16, total_kimg=8))
+    assert result.returncode == 1 and len(result.stderr.strip().split('\n')) == 1
+    assert re.search(r'snapshot .* is corrupt or of another configuration .*; remove .*', result.stderr)
 
 
 def test_two_processes_in_one_folder(dataset, tiny_config, tmp_path):
