@@ -9,6 +9,7 @@ from dnnlib import cli
 from dnnlib.ops import native
 from dnnlib.util import UsageError
 from training.config import PRESETS, check_resolution, make_config
+from training.distribution import check_gpus, make_strategy
 from training.state import TrainState
 from training.steps import TrainingSteps
 
@@ -31,12 +32,12 @@ def make_parser():
 class Subject:
     """One implementation's training steps, ready to be timed."""
 
-    def __init__(self, args, ops):
+    def __init__(self, args, ops, strategy):
         overrides = {'ops': ops, **({'batch_size': args.batch_size} if args.batch_size else {})}
         if args.without_consistency:
             overrides['lambda_consistency'] = 0.0
         self.config = make_config(args.config, overrides)
-        self.steps = TrainingSteps(self.config, TrainState(self.config, args.resolution), tf.distribute.get_strategy())
+        self.steps = TrainingSteps(self.config, TrainState(self.config, args.resolution), strategy)
         shape = [self.config.batch_size, args.resolution, args.resolution, 3]
         self.reals = tf.constant(np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8))
         # From the end of the ramp on, every loss is in play.
@@ -95,7 +96,8 @@ def main(args):
     names = args.ops.split(',')
     if not set(names) <= set(native.loader.IMPLS):
         raise UsageError(f'--ops={args.ops}: choose from {", ".join(native.loader.IMPLS)}')
-    subjects = {name: Subject(args, name) for name in names}
+    strategy = make_strategy(min(1, check_gpus(None)))
+    subjects = {name: Subject(args, name, strategy) for name in names}
     config = next(iter(subjects.values())).config
     phases = {phase.name: phase.interval for phase in next(iter(subjects.values())).steps.phases}
     print(f'{args.config} at {args.resolution}x{args.resolution}, batch {config.batch_size}, TensorFlow '
