@@ -7,7 +7,7 @@ DEMO_FLAGS ?=
 
 .PHONY: help install demo test lint ops clean
 help:
-	@echo 'make demo   train on bundled digits, issue two users, attribute their images (about 14 minutes)'
+	@echo 'make demo   train on bundled digits, issue two users, attribute their images (about 10 minutes)'
 	@echo 'make test   lint and the test suite'
 	@echo 'make ops    build the native ops and say what was built'
 	@echo 'make clean  remove the virtual environment and the demo'

@@ -41,7 +41,7 @@ def make_parser():
     attribute.add_argument('--json', action='store_true', help='one JSON object per image')
 
     demo = commands.add_parser('demo', help='train on digits, issue two users, attribute their images',
-                               description='The whole path on bundled data, on the CPU, in about 14 minutes.')
+                               description='The whole path on bundled data, on the CPU, in about 10 minutes.')
     demo.add_argument('--out', default='results/demo', help='folder for everything; the same command resumes')
     demo.add_argument('--total-kimg', type=int, help='shorter or longer training than the quickstart preset')
     return parser
