@@ -1,0 +1,37 @@
+"""How a run on a CPU divides the cores among TensorFlow's threads."""
+import os
+import subprocess
+import sys
+
+import pytest
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+CODE = '''
+import tensorflow as tf
+from training.distribution import make_strategy
+{first}
+make_strategy(0)
+print(tf.config.threading.get_inter_op_parallelism_threads(), tf.config.threading.get_intra_op_parallelism_threads())
+'''
+
+
+def threads(first='', **environment):
+    kept = {name: value for name, value in os.environ.items() if not name.startswith('TF_NUM_')}
+    result = subprocess.run([sys.executable, '-c', CODE.format(first=first)], cwd=ROOT, env={**kept, **environment},
+                            capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+    return tuple(map(int, result.stdout.split()))
+
+
+def test_two_ops_at_once_share_the_cores():
+    cores = len(os.sched_getaffinity(0))
+    assert threads() == (min(cores, 2), max(cores // 2, 1))
+
+
+@pytest.mark.parametrize('name', ['TF_NUM_INTEROP_THREADS', 'TF_NUM_INTRAOP_THREADS'])
+def test_the_users_own_choice_stays(name):
+    assert threads(**{name: '1'}) == (0, 0)
+
+
+def test_a_process_that_has_computed_keeps_its_threads():
+    assert threads(first='tf.constant(1.0) + 1') == (0, 0)
