@@ -1,4 +1,5 @@
 """Everything a run is made of, in one checkpoint; and the loading of a run's snapshot by those who use it."""
+import functools
 import glob
 import hashlib
 import os
@@ -134,7 +135,7 @@ class Snapshot:
             saved['nets'] = {'F': self.decoder}
         restore(tf.train.Checkpoint(**saved), self.path, partial=True)
 
-    @property
+    @functools.cached_property
     def digest(self):
         """The hex sha256 that names this model in a registry: of the sha256s of its files."""
         return snapshot_digest(self.path)
