@@ -4,13 +4,15 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell for p in python3.11 python3.10 python3.9 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 9) <= sys.version_info[:2] <= (3, 11))' >/dev/null 2>&1 && { echo $$p; break; }; done)
 DEMO_FLAGS ?=
+JAX ?= jax==0.10.2
 
-.PHONY: help install demo test lint ops clean
+.PHONY: help install demo test lint ops jax clean
 help:
 	@echo 'make demo   train on bundled digits, issue two users, attribute their images (about 10 minutes)'
 	@echo 'make test   lint and the test suite'
 	@echo 'make ops    build the native ops and say what was built'
-	@echo 'make clean  remove the virtual environment and the demo'
+	@echo 'make jax    a second virtual environment, .venv-jax, for experiments/hlo_run.py and its tests'
+	@echo 'make clean  remove the virtual environments and the demo'
 
 install: $(VENV)/.installed
 
@@ -33,5 +35,14 @@ lint: install
 ops: install
 	@$(BIN)/python -m dnnlib.ops.native.build
 
+jax: .venv-jax/.installed
+
+.venv-jax/.installed: constraints-jax.txt
+	@$(or $(PYTHON),python3) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo 'error: JAX needs Python 3.11 or newer: make jax PYTHON=/path/to/python3.11'; exit 1; }
+	@$(or $(PYTHON),python3) -m venv .venv-jax
+	@.venv-jax/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-jax.txt '$(JAX)' pillow absl-py tqdm
+	@touch $@
+
 clean:
-	rm -rf $(VENV) results/demo *.egg-info
+	rm -rf $(VENV) .venv-jax results/demo *.egg-info

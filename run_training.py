@@ -4,7 +4,7 @@ import os
 
 from dnnlib import cli
 from dnnlib.util import UsageError
-from training.config import PRESET_DATASETS, PRESET_HELP, PRESETS, Config, make_config
+from training.config import PRESET_DATASETS, PRESET_HELP, PRESETS, add_flags, flags_config
 
 
 def make_parser():
@@ -20,19 +20,14 @@ def make_parser():
     parser.add_argument('--num-gpus', type=int, help='GPUs to use; 0 is the CPU (default: all there are)')
     parser.add_argument('--dry-run', action='store_true', help='print the resolved options and stop')
     group = parser.add_argument_group('options of the run, whose defaults the preset gives')
-    for field in dataclasses.fields(Config):
-        kind = cli.boolean if isinstance(field.default, bool) else type(field.default)
-        group.add_argument(f'--{field.name.replace("_", "-")}', type=kind, choices=field.metadata['choices'],
-                           default=None, help=f'{field.metadata["help"]} (config-e: {field.default})')
+    add_flags(group)
     return parser
 
 
 def make_plan(args):
     """(Plan, dataset's name or folder) of parsed flags. Raises UsageError; touches neither data nor devices."""
     from training.training_loop import Plan
-    overrides = {field.name: getattr(args, field.name) for field in dataclasses.fields(Config)
-                 if getattr(args, field.name) is not None}
-    config = make_config(args.config, overrides)
+    config = flags_config(args)
     dataset = args.dataset or PRESET_DATASETS.get(args.config)
     if not dataset:
         raise UsageError('--dataset is missing: name one (celeba, say), or try --config=quickstart, '

@@ -24,8 +24,14 @@ def bake(config, encoder, generator, code):
     It is a Generator without modulated layers: each filter is modulated and demodulated once (arXiv 1912.04958,
     equations 1 and 3); biases, noise and the input layer are copied. Its ops are 'ref' ones.
     """
-    embedding = encoder(tf.cast(code, tf.float32)[tf.newaxis])[0]
     baked = Generator(dataclasses.replace(config, ops='ref'), generator.resolution, modulated=False)
+    bake_into(baked, encoder, generator, code)
+    return baked
+
+
+def bake_into(baked, encoder, generator, code):
+    """Assigns to a Generator without modulated layers the filters of `generator` that `code` makes, and the rest."""
+    embedding = encoder(tf.cast(code, tf.float32)[tf.newaxis])[0]
     for source, target in zip(generator.layers_in_order(), baked.layers_in_order()):
         target.weight.assign(source.baked_weight(embedding) / target.weight_gain)
         target.bias.assign(source.bias)
@@ -35,7 +41,6 @@ def bake(config, encoder, generator, code):
                  baked.input_layer.variables + baked.fixed_noise)
     for source, target in copies:
         target.assign(source)
-    return baked
 
 
 def export(generator, latent_dim, folder):

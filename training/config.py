@@ -2,6 +2,7 @@
 import dataclasses
 import math
 
+from dnnlib import cli
 from dnnlib.util import UsageError
 
 
@@ -89,6 +90,21 @@ def parse_range(text, name):
     if not (dash and low.isdigit() and high.isdigit() and int(low) <= int(high)):
         raise UsageError(f'--{name}={text}: expected LOW-HIGH, two whole numbers such as 4-128')
     return int(low), int(high)
+
+
+def add_flags(parser):
+    """Adds one flag per field of Config to an argparse parser or group of it; None where not given."""
+    for field in dataclasses.fields(Config):
+        kind = cli.boolean if isinstance(field.default, bool) else type(field.default)
+        parser.add_argument(f'--{field.name.replace("_", "-")}', type=kind, choices=field.metadata['choices'],
+                            default=None, help=f'{field.metadata["help"]} (config-e: {field.default})')
+
+
+def flags_config(args):
+    """The checked Config of parsed flags: `args.config` names the preset, every other flag given overrides it.
+    Raises UsageError."""
+    return make_config(args.config, {field.name: getattr(args, field.name) for field in dataclasses.fields(Config)
+                                     if getattr(args, field.name) is not None})
 
 
 def _is_power_of_two(value):

@@ -20,9 +20,8 @@ def fused_bias_act(x, bias=None, scale=None, noise=None, noise_strength=None, ac
         act: 'linear' or 'lrelu', leaky ReLU with slope `alpha` below zero.
         alpha: slope of 'lrelu' below zero, >= 0.
         gain: factor on the result, > 0; None is √2 for 'lrelu', 1 for 'linear'.
-        impl: 'ref' (TensorFlow's own ops, what XLA and exported instances need), 'native' (the custom op, an error
-            where it can't be loaded) or 'auto' (native where it loads). Inside `tf.function(jit_compile=True)` pass
-            'ref': 'auto' cannot see that XLA will compile it.
+        impl: 'ref' (TensorFlow's own ops, what exported instances need), 'native' (the custom op, an error where it
+            can't be loaded) or 'auto' (native where it loads, ref inside `tf.function(jit_compile=True)`).
 
     Returns:
         A tensor of x's shape and dtype.

@@ -3,9 +3,9 @@ import numpy as np
 import tensorflow as tf
 
 from dnnlib.ops.native import gradients  # noqa: F401
-from dnnlib.ops.native.loader import library, resolve
+from dnnlib.ops.native.loader import compiled_by_xla, library, resolve
 
-__all__ = ['fused_bias_act', 'library', 'resolve', 'upfirdn_2d']
+__all__ = ['compiled_by_xla', 'fused_bias_act', 'library', 'resolve', 'upfirdn_2d']
 
 
 def upfirdn_2d(x, kernel, up, down, pad, gain):

@@ -4,6 +4,7 @@ import functools
 import sys
 
 import tensorflow as tf
+from tensorflow.python.ops import control_flow_util
 
 from dnnlib.ops.native import compiler
 from dnnlib.util import UserError
@@ -33,15 +34,18 @@ def resolve(impl, dtype='float32'):
     """The implementation that `impl` stands for here: 'ref' or 'native'.
 
     'auto' is 'native' where the ops load (building them first if need be) and have kernels for the dtype and for the
-    GPU, if there is one; else 'ref', and the first time one line on stderr says why and what to do about it.
+    GPU, if there is one; else 'ref', and the first time one line on stderr says why and what to do about it. What XLA
+    compiles is always 'ref'.
 
     Raises:
-        ValueError: an unknown impl.
+        ValueError: an unknown impl, or 'native' inside tf.function(jit_compile=True).
         UserError: 'native' where the ops can't be loaded, with the reason and the remedy.
     """
     if impl not in IMPLS:
         raise ValueError(f'impl must be one of {", ".join(IMPLS)}, got {impl!r}')
-    if impl == 'ref':
+    if impl == 'native' and compiled_by_xla():
+        raise ValueError("XLA has no kernels for the native ops: pass impl='auto' inside tf.function(jit_compile=True)")
+    if impl == 'ref' or compiled_by_xla():
         return 'ref'
     found = library()
     if impl == 'native':
@@ -53,6 +57,11 @@ def resolve(impl, dtype='float32'):
         return 'ref'
     half_on_cpu = tf.as_dtype(dtype).name not in CPU_TYPES and not tf.config.list_physical_devices('GPU')
     return 'ref' if half_on_cpu else 'native'
+
+
+def compiled_by_xla():
+    """Whether what is being traced is part of a tf.function(jit_compile=True)."""
+    return control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
 
 
 @functools.cache

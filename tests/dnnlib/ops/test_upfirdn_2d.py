@@ -139,11 +139,32 @@ def test_batch_may_be_unknown_and_empty(impl):
     assert function(tf.zeros([0, 4, 4, 3])).shape == (0, 8, 8, 3)
 
 
-def test_ref_compiles_under_xla():
-    x = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype(np.float32)
-    run = tf.function(lambda x: downsample_2d(upsample_2d(x, filter_kernel(), 'ref'), filter_kernel(), 'ref'))
-    compiled = tf.function(run, jit_compile=True)
-    np.testing.assert_allclose(compiled(x), run(x), rtol=1e-5, atol=1e-6)
+@pytest.mark.parametrize('up, down, pad, kernel', [
+    (1, 1, (1, 1), filter_kernel()), (1, 1, (2, 2), filter_kernel()), (2, 1, (2, 1), filter_kernel()),
+    (1, 2, (1, 1), filter_kernel()), (3, 2, (3, -2, -1, 4), np.arange(1.0, 6)),
+    (2, 3, (2, 0, 1, 3), np.arange(1.0, 13).reshape(3, 4))])
+def test_what_xla_compiles_is_the_same_to_second_order(up, down, pad, kernel):
+    x = np.random.default_rng(0).normal(size=(2, 8, 7, 3))
+
+    def run(x):
+        with tf.GradientTape() as outer:
+            outer.watch(x)
+            with tf.GradientTape() as inner:
+                inner.watch(x)
+                y = upfirdn_2d(x, kernel, up, down, pad, gain=1.5)
+                loss = tf.reduce_sum(y ** 3)
+            gradient = inner.gradient(loss, x)
+            penalty = tf.reduce_sum(gradient ** 2)
+        return y, gradient, outer.gradient(penalty, x)
+
+    for compiled, plain in zip(tf.function(run, jit_compile=True)(tf.constant(x)), run(tf.constant(x))):
+        np.testing.assert_allclose(compiled, plain, rtol=1e-10, atol=1e-8 * np.abs(plain).max())
+
+
+def test_the_native_op_is_refused_inside_what_xla_compiles():
+    run = tf.function(lambda x: upsample_2d(x, filter_kernel(), 'native'), jit_compile=True)
+    with pytest.raises(ValueError, match="impl='auto'"):
+        run(tf.zeros([1, 4, 4, 3]))
 
 
 def test_saved_model_keeps_the_gradient(impl, tmp_path):

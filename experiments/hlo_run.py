@@ -1,0 +1,331 @@
+"""Runs what experiments/hlo.py exported, on the GPU that JAX finds: trains, or times. Needs no TensorFlow.
+
+    python -m experiments.hlo_run package --out=package-run       # trains; the same command again resumes
+    python -m experiments.hlo_run package --time                  # milliseconds per phase, images per second
+"""
+import collections
+import concurrent.futures
+import functools
+import glob
+import io
+import itertools
+import json
+import os
+import re
+import statistics
+import tempfile
+import time
+import zipfile
+
+import jax
+import numpy as np
+from jax._src.lib import _jax, xla_client
+from PIL import Image
+
+from dnnlib import cli
+from dnnlib.images import save_grid
+from dnnlib.util import (
+    Log,
+    UserError,
+    append_json_line,
+    atomic_file,
+    keep_json_lines,
+    make_folder,
+    progress,
+    read_json,
+)
+from training.config import Config, consistency_weight, fingerprint_weight
+
+jax.config.update('jax_enable_x64', True)  # an optimizer counts its steps in int64
+
+EVALUATION = ('averages/', 'nets/F/', 'images')  # what metrics, pictures and instances need of a state
+SEED_OF_INITIALIZATION = -1  # no step has this number
+GRID = 64
+
+
+def make_parser():
+    """The command line."""
+    parser = cli.ArgumentParser(prog='experiments/hlo_run.py', description=__doc__.split('\n')[0])
+    parser.add_argument('package', help='the folder that `experiments.hlo export` made')
+    parser.add_argument('--out', help='where the run is written (default: PACKAGE-run)')
+    parser.add_argument('--total-kimg', type=int, help="length of the run (default: the package's)")
+    parser.add_argument('--stop-after', type=float, help='seconds after which to save and stop, at a tick')
+    parser.add_argument('--time', action='store_true', help='time each phase and the whole step, and stop')
+    parser.add_argument('--profile', action='store_true', help='print where the time of a step goes, and stop')
+    parser.add_argument('--rounds', type=int, default=5, help='with --time: rounds, of which the median counts')
+    return parser
+
+
+class Package:
+    """Compiled steps and the state they share, which stays on the device.
+
+    Args:
+        folder: what `experiments.hlo export` wrote.
+        names: the steps to compile; None for all.
+
+    Raises:
+        UserError: no such package, or one that this JAX can't compile.
+    """
+
+    def __init__(self, folder, names=None):
+        self.device, self.folder = jax.devices()[0], folder
+        self.manifest = read_json(os.path.join(folder, 'manifest.json'))
+        self.config = Config(**self.manifest['config'])
+        self.steps = self.manifest['steps']
+        self.constants = self._load('constants.npz')
+        self.state = {key: self._put(np.zeros(shape, dtype))
+                      for key, (shape, dtype) in self.manifest['variables'].items()}
+        self.state.update(self._load('state.npz'))
+        names = names or list(self.steps)
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            self.compiled = dict(zip(names, progress(pool.map(self._compile, names), total=len(names), desc='compile')))
+
+    def _put(self, array):
+        return jax.device_put(array, self.device)
+
+    def _load(self, name):
+        with np.load(os.path.join(self.folder, name)) as file:
+            return {key: self._put(file[key]) for key in file.files}
+
+    def _compile(self, name):
+        with open(os.path.join(self.folder, f'{name}.hlo'), 'rb') as file:
+            module = _jax.mlir.hlo_to_stablehlo(file.read())
+        return self.device.client.compile_and_load(module, xla_client.DeviceList((self.device,)),
+                                                   xla_client.CompileOptions())
+
+    def __call__(self, name, **arguments):
+        """Runs a step and updates the state. Returns its results, {name: JAX array}, without waiting for them."""
+        step = self.steps[name]
+        sources = {'argument': lambda i: self._put(arguments[step['arguments'][i]]),
+                   'variable': self.state.__getitem__, 'constant': self.constants.__getitem__}
+        outputs = self.compiled[name].execute_sharded([sources[kind](key) for kind, key in step['parameters']])
+        outputs = [output[0] for output in outputs.disassemble_into_single_device_arrays()]
+        self.state.update({key: outputs[int(index)] for index, key in step['updates'].items()})
+        return dict(zip(step['results'], outputs))
+
+    @property
+    def images(self):
+        """How many real images the state has seen."""
+        return int(np.asarray(self.state['images']))
+
+    def save(self, path, prefixes=('',)):
+        """Writes the state's variables whose keys begin with one of `prefixes`, atomically."""
+        with atomic_file(path, 'wb') as file:
+            np.savez(file, **{key: np.asarray(value) for key, value in self.state.items()
+                              if key.startswith(prefixes) and not key.startswith('instance/')})
+
+    def restore(self, path):
+        """Takes the state from a file that `save` wrote in full."""
+        try:
+            with np.load(path) as file:
+                self.state.update({key: self._put(file[key]) for key in file.files})
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise UserError(f'{path} is damaged ({error}); remove it to go on from the one before') from None
+
+
+def read_reals(folder):
+    """The real images of a package, uint8 [N, H, W, 3]."""
+    with zipfile.ZipFile(os.path.join(folder, 'reals.zip')) as archive:
+        return np.stack([np.asarray(Image.open(io.BytesIO(archive.read(name)))) for name in sorted(archive.namelist())])
+
+
+def batches(reals, batch_size, seed, start_image):
+    """Endless batches of `reals`, in a new order each epoch, from the stream's `start_image`-th image on."""
+    @functools.lru_cache(maxsize=2)
+    def order(epoch):
+        return np.random.default_rng([seed, epoch]).permutation(len(reals))
+
+    for start in itertools.count(start_image, batch_size):
+        places = (divmod(image, len(reals)) for image in range(start, start + batch_size))
+        yield reals[[order(epoch)[offset] for epoch, offset in places]]
+
+
+def step_values(config, step, reals):
+    """Every argument that a phase may take at a step, {name: array}."""
+    images = step * config.batch_size
+    return {'reals': reals, 'seed': np.array([config.seed, step], np.int32),
+            'fingerprint_weight': np.float32(fingerprint_weight(config, images)),
+            'consistency_weight': np.float32(consistency_weight(config, images))}
+
+
+def run_step(package, step, reals):
+    """The phases due at a step, then the averages. Returns {statistic: JAX array}."""
+    results, values = {}, step_values(package.config, step, reals)
+    for phase, interval in package.manifest['phases']:
+        if step % interval == 0:
+            name = phase
+            if phase == 'generator' and 'generator_single' in package.steps and not values['consistency_weight']:
+                name = 'generator_single'
+            results.update(package(name, **{key: values[key] for key in package.steps[name]['arguments']}))
+    package('average')
+    return results
+
+
+def list_states(out):
+    """[(kimg, path)] of the full states in a run's folder, oldest first."""
+    found = [(int(re.search(r'state-(\d+)\.npz$', path).group(1)), path)
+             for path in glob.glob(os.path.join(glob.escape(out), 'state-*.npz'))]
+    return sorted(found)
+
+
+class Run:
+    """A training run in a folder: stats.jsonl, log.txt, grids, the latest full state, the evaluation's part of each."""
+
+    def __init__(self, package, out):
+        self.package, self.config, self.out = package, package.config, make_folder(out)
+        self.log = Log(os.path.join(out, 'log.txt'))
+        states = list_states(out)
+        if states:
+            package.restore(states[-1][1])
+            self.log(f'resuming {out} at {states[-1][0]} kimg')
+        else:
+            package('initialize', seed=np.array([self.config.seed, SEED_OF_INITIALIZATION], np.int32))
+        keep_json_lines(os.path.join(out, 'stats.jsonl'), lambda record: record['kimg'] <= self.kimg)
+
+    @property
+    def kimg(self):
+        return self.package.images // 1000
+
+    def train(self, total_kimg, stop_after=None):
+        config, begun = self.config, time.time()
+        stream = batches(read_reals(self.package.folder), config.batch_size, config.seed, self.package.images)
+        while self.kimg < total_kimg:
+            self.tick(stream)
+            tick, kimg = self.kimg // config.tick_kimg, self.kimg
+            done = kimg >= total_kimg or (stop_after is not None and time.time() - begun > stop_after)
+            if done or tick % config.image_snapshot_ticks == 0:
+                self.pictures()
+            if done or tick % config.snapshot_ticks == 0:
+                self.save()
+            if done:
+                break
+        self.log(f'done: {self.kimg} kimg in {self.out}')
+
+    def tick(self, stream):
+        package, config, begun, history = self.package, self.config, time.time(), []
+        first, count = package.images // config.batch_size, config.tick_kimg * 1000 // config.batch_size
+        with progress(total=count * config.batch_size, unit='img', desc=f'from {self.kimg} kimg') as bar:
+            for step in range(first, first + count):
+                history.append(run_step(package, step, next(stream)))
+                bar.update(config.batch_size)
+        means = {name: float(np.mean([np.asarray(results[name]) for results in history if name in results]))
+                 for name in sorted(set().union(*history))}
+        rate = count * config.batch_size / (time.time() - begun)
+        broken = [name for name, value in means.items() if not np.isfinite(value)]
+        if broken:
+            raise UserError(f'{", ".join(broken)} became NaN or infinite after {self.kimg} kimg; '
+                            'try a lower --learning-rate or a higher --r1-gamma')
+        package.state['images'] = package._put(np.int64(package.images + count * config.batch_size))
+        shown = '  '.join(f'{name.split("/")[-1]} {value:.3f}' for name, value in means.items()
+                          if name.startswith('loss/') or name == 'bit_accuracy_float')
+        self.log(f'kimg {self.kimg}  {rate:.1f} img/s  {shown}')
+        append_json_line(os.path.join(self.out, 'stats.jsonl'),
+                         {'kimg': self.kimg, 'images_per_second': rate, **means})
+
+    def pictures(self):
+        """A grid of the averaged model, each image its own latent and fingerprint, and the bit accuracy on uint8."""
+        config, rng, pictures, right = self.config, np.random.default_rng(self.config.seed), [], []
+        for _ in range(-(-GRID // config.batch_size)):
+            latents = rng.standard_normal([config.batch_size, config.latent_dim]).astype(np.float32)
+            bits = (rng.random([config.batch_size, config.fingerprint_bits]) < 0.5).astype(np.float32)
+            images = np.asarray(self.package('generate', latents=latents, fingerprints=bits)['result'])
+            pictures.append(images)
+            if 'decode' in self.package.steps:
+                right.append((np.asarray(self.package('decode', images=images)['result']) > 0) == bits)
+        save_grid(os.path.join(self.out, f'fakes_{self.kimg:06d}.png'), np.concatenate(pictures)[:GRID], 8)
+        if right:
+            self.log(f'kimg {self.kimg}  bit_accuracy on uint8, averaged model, '
+                     f'{len(right) * config.batch_size} images: {np.mean(right):.4f}')
+
+    def save(self):
+        """The full state, to resume from, replaces the one before; the evaluation's part of every snapshot is kept."""
+        older = list_states(self.out)
+        self.package.save(os.path.join(self.out, f'evaluation-{self.kimg:06d}.npz'), EVALUATION)
+        self.package.save(os.path.join(self.out, f'state-{self.kimg:06d}.npz'))
+        for kimg, path in older:
+            if kimg != self.kimg:
+                os.unlink(path)
+
+
+class Measurement:
+    """Times a package's steps on random weights and images, every loss in play."""
+
+    def __init__(self, package, rounds):
+        self.package, self.config, self.rounds = package, package.config, rounds
+        config, rng = package.config, np.random.default_rng(0)
+        size = package.manifest['dataset']['shape'][0]
+        package('initialize', seed=np.array([config.seed, SEED_OF_INITIALIZATION], np.int32))
+        self.reals = rng.integers(0, 256, [config.batch_size, size, size, 3]).astype(np.uint8)
+        self.first = 16 * 10 ** 6  # beyond the end of every ramp, and a step at which each phase is due
+        bits = rng.integers(0, 2, [config.batch_size, config.fingerprint_bits]).astype(np.float32)
+        self.values = {
+            **step_values(config, self.first, self.reals), 'fingerprints': bits, 'fingerprint': bits[0],
+            'latents': rng.standard_normal([config.batch_size, config.latent_dim]).astype(np.float32),
+            'images': self.reals}
+
+    def whole(self, count=16):
+        """Runs `count` whole steps; 16 hold every phase as often as it is due."""
+        for step in range(self.first, self.first + count):
+            run_step(self.package, step, self.reals)
+        jax.block_until_ready(self.package.state)
+
+    def one(self, name, count=4):
+        """Runs one step alone, `count` times."""
+        arguments = {key: self.values[key] for key in self.package.steps[name]['arguments']}
+        for _ in range(count):
+            results = self.package(name, **arguments)
+        jax.block_until_ready([self.package.state, results])
+
+    def seconds(self, function, *args, count):
+        """The median time of a call, of `count` in a row; the first round warms up."""
+        times = []
+        for _ in range(self.rounds + 1):
+            begun = time.perf_counter()
+            function(*args, count=count)
+            times.append((time.perf_counter() - begun) / count)
+        return statistics.median(times[1:])
+
+    def report(self):
+        """Prints a table, and the same as one JSON line."""
+        batch, device = self.config.batch_size, self.package.device.device_kind
+        print(f'{device}, JAX {jax.__version__}, batch {batch}, {self.reals.shape[1]}x{self.reals.shape[2]}')
+        record = {'whole step': self.seconds(self.whole, count=16)}
+        record.update({name: self.seconds(self.one, name, count=4) for name in self.package.steps
+                       if name != 'initialize'})
+        for name, value in record.items():
+            print(f'{name:20}{1e3 * value:10.2f} ms{batch / value:12.1f} images/s')
+        print(json.dumps({'device': device, 'jax': jax.__version__, 'batch_size': batch, 'seconds': record}))
+
+    def profile(self, rows=20):
+        """Prints the kernels that take most of the device's time over 16 steps (on a CPU, of XLA's own threads)."""
+        self.whole()
+        with tempfile.TemporaryDirectory() as folder:
+            with jax.profiler.trace(folder):
+                self.whole()
+            (path,) = glob.glob(f'{folder}/**/*.xplane.pb', recursive=True)
+            totals = collections.Counter()
+            for plane in jax.profiler.ProfileData.from_file(path).planes:
+                for line in plane.lines:
+                    if (plane.name.startswith('/device:') and 'Stream' in line.name) or 'XLA' in line.name:
+                        for event in line.events:
+                            if not event.name.startswith(('ThunkExecutor', 'end: ')):  # these hold the others
+                                totals[re.sub(r'[._]?[0-9.]*$', '', event.name)] += event.duration_ns
+        for name, nanoseconds in totals.most_common(rows):
+            print(f'{name[:80]:80}{nanoseconds / 16e6:10.2f} ms a step{nanoseconds / totals.total():8.1%}')
+
+
+def main(args):
+    package = Package(args.package)
+    if args.time or args.profile:
+        measurement = Measurement(package, args.rounds)
+        if args.time:
+            measurement.report()
+        if args.profile:
+            measurement.profile()
+        return
+    Run(package, args.out or f'{args.package.rstrip("/")}-run').train(
+        args.total_kimg or package.config.total_kimg, args.stop_after)
+
+
+if __name__ == '__main__':
+    cli.run(make_parser(), main)
