@@ -11,7 +11,8 @@ def make_parser():
     parser = cli.ArgumentParser(prog='run_metrics.py', description=__doc__)
     parser.add_argument('--run', default='results/digits-quickstart', help="the training run's folder")
     parser.add_argument('--kimg', type=int, help='which snapshot (default: the latest)')
-    parser.add_argument('--metrics', default='bit_accuracy', help='comma-separated: bit_accuracy, fid')
+    parser.add_argument('--metrics', default='bit_accuracy', help='comma-separated: bit_accuracy, fid, '
+                        'robustness')
     parser.add_argument('--num-images', type=int, help="images to generate (default: each metric's own)")
     parser.add_argument('--dataset', help="the reference, a name or folder (default: the run's own)")
     parser.add_argument('--data-dir', default='data', help='where datasets lie')

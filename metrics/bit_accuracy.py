@@ -29,8 +29,7 @@ def bit_accuracy(model, dataset, options):
     Raises:
         UserError: the model has no decoder, or its answers are not finite.
     """
-    if model.decode is None:
-        raise UserError('bit_accuracy needs a decoder and this model has none; measure fid, or a fingerprinted model')
+    check_decoder('bit_accuracy', model)
     count = check_count('bit_accuracy', options.num_images if options.num_images is not None else DEFAULT_IMAGES, 1)
     right = {kind: [] for kind in ('float', 'uint8', 'png')}
     with tempfile.TemporaryDirectory() as folder:
@@ -38,9 +37,15 @@ def bit_accuracy(model, dataset, options):
             rounded = to_uint8(images)
             forms = {'float': images, 'uint8': to_float(rounded), 'png': to_float(through_png(rounded, folder))}
             for kind, form in forms.items():
-                right[kind].append(_read(model, form) == fingerprints)
+                right[kind].append(read_bits(model, form) == fingerprints)
     right = {kind: np.concatenate(batches) for kind, batches in right.items()}
     return _summary(right)
+
+
+def check_decoder(name, model):
+    """Raises UserError where the metric `name` is asked of a model without a decoder."""
+    if model.decode is None:
+        raise UserError(f'{name} needs a decoder and this model has none; measure fid, or a fingerprinted model')
 
 
 def through_png(images, folder):
@@ -55,7 +60,12 @@ def through_png(images, folder):
     return np.stack(read)
 
 
-def _read(model, images):
+def read_bits(model, images):
+    """The bits [N, bits], as bool, that the decoder reads from images [N, H, W, 3] float32 in [-1, 1].
+
+    Raises:
+        UserError: an answer is not finite.
+    """
     logits = np.asarray(model.decode(images))
     if not np.isfinite(logits).all():
         raise UserError('the decoder answered with values that are not finite; use an earlier snapshot')
@@ -71,11 +81,15 @@ def _summary(right):
         'value': value, **{kind: float(matrix.mean()) for kind, matrix in right.items()},
         'interval': accuracy_interval(png.mean(axis=1), bits), 'p_value': accuracy_p_value(value, bits),
         'per_bit': {'min': float(per_bit.min()), 'mean': float(per_bit.mean()), 'max': float(per_bit.max())},
-        'attributable': {f'{fpr:.0e}': _share(png.sum(axis=1), bits, fpr) for fpr in RATES},
+        'attributable': {f'{fpr:.0e}': attributable(png.sum(axis=1), bits, fpr) for fpr in RATES},
         'bits': bits, 'images': count}
 
 
-def _share(matching, bits, fpr):
+def attributable(matching, bits, fpr):
+    """{bits: the least that a single user needs at this false-positive rate, share: of images with as many, interval}.
+
+    `matching` is each image's number of bits read right, [N]. None where all bits would not suffice.
+    """
     needed = threshold(bits, 1, fpr)
     if needed is None:
         return None

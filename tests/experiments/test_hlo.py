@@ -19,7 +19,7 @@ from training.steps import TrainingSteps
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 FLAGS = ['--config=quickstart', '--fmap-base=32', '--fmap-max=4', '--latent-dim=6', '--embedding-dim=8',
-         '--fingerprint-bits=8', '--batch-size=8', '--tick-kimg=1', '--total-kimg=2', '--snapshot-ticks=1',
+         '--fingerprint-bits=8', '--batch-size=20', '--tick-kimg=1', '--total-kimg=2', '--snapshot-ticks=1',
          '--image-snapshot-ticks=1', '--consistency-ramp=1-2', '--path-length-weight=2', '--r1-gamma=1']
 STEPS = 3
 
@@ -27,8 +27,8 @@ STEPS = 3
 @pytest.fixture(scope='session')
 def dataset(tmp_path_factory):
     path = str(tmp_path_factory.mktemp('data') / 'noise')
-    images = np.random.default_rng(0).integers(0, 256, [70, 16, 16, 3], dtype=np.uint8)
-    return write_dataset(path, 'noise', 'random pixels', images[:40], images[40:])
+    images = np.random.default_rng(0).integers(0, 256, [100, 16, 16, 3], dtype=np.uint8)
+    return write_dataset(path, 'noise', 'random pixels', images[:60], images[60:])
 
 
 @pytest.fixture(scope='session')
@@ -106,11 +106,11 @@ package('initialize', seed=np.array([0, -1], np.int32))
 package.save(sys.argv[2] + '/before.npz')
 reals = read_reals(sys.argv[1])
 np.save(sys.argv[2] + '/reals.npy', reals)
-rows = [run_step(package, step, reals[8 * step:8 * step + 8]) for step in range(int(sys.argv[3]))]
+rows = [run_step(package, step, reals[20 * step:20 * step + 20]) for step in range(int(sys.argv[3]))]
 np.savez(sys.argv[2] + '/statistics.npz', **{f'{i} {k}': v for i, row in enumerate(rows) for k, v in row.items()})
 package.save(sys.argv[2] + '/after.npz')
 rng = np.random.default_rng(0)
-latents, bits = rng.standard_normal([8, 6]).astype(np.float32), rng.integers(0, 2, [8, 8]).astype(np.float32)
+latents, bits = rng.standard_normal([20, 6]).astype(np.float32), rng.integers(0, 2, [20, 8]).astype(np.float32)
 images = np.asarray(package('generate', latents=latents, fingerprints=bits)['result'])
 package('bake', fingerprint=bits[0])
 instance = np.asarray(package('instance', latents=latents)['result'])
@@ -142,7 +142,7 @@ def test_jax_takes_the_steps_that_tensorflow_takes(package, jax_run):
     steps = TrainingSteps(config, state, tf.distribute.get_strategy(), jit_compile=True)
     with np.load(os.path.join(jax_run, 'statistics.npz')) as statistics:
         for step in range(STEPS):
-            expected = steps(step, tf.constant(reals[8 * step:8 * step + 8]))
+            expected = steps(step, tf.constant(reals[20 * step:20 * step + 20]))
             for name, value in expected.items():
                 assert float(statistics[f'{step} {name}']) == pytest.approx(float(value), rel=2e-3, abs=1e-4), name
     for name in ('nets/G', 'nets/F', 'nets/D', 'averages/G'):
