@@ -5,7 +5,6 @@
     python -m benchmarks.ops --torch=/path/to/python     # an interpreter that can import torch: five minutes more
 """
 import json
-import math
 import os
 import statistics
 import subprocess
@@ -14,38 +13,23 @@ import time
 
 import tensorflow as tf
 
+from benchmarks.ops_cases import BIAS, CONFIGS, RESAMPLING, TAPS, cases, traffic
 from dnnlib import cli
 from dnnlib.ops import native
 from dnnlib.ops.fused_bias_act import fused_bias_act
-from dnnlib.ops.upfirdn_2d import downsample_2d, filter_kernel, upfirdn_2d, upsample_2d
+from dnnlib.ops.upfirdn_2d import filter_kernel, upfirdn_2d
 from dnnlib.util import UserError, progress
 
 CHAIN = 4  # calls in one graph, one after the other, so that the cost of calling the graph does not count
-# name: (batch, [(resolution, channels)]): DESIGN §5's nf for fmap_base 8192 (config-e) and 512 (quickstart)
-CONFIGS = {
-    'config-e-256': (4, [(256, 64)]),
-    'config-e-128': (4, [(128, 128), (64, 256), (32, 512), (16, 512), (8, 512)]),
-    'quickstart': (16, [(32, 64), (16, 64), (8, 64)]),
-}
 
 
-def cases(batch, resolution, channels):
-    """(what, op, shape of x, extra inputs' shapes, function of impl and inputs) as the networks call them."""
-    kernel = filter_kernel()
-    x, small = (batch, resolution, resolution, channels), (batch, resolution // 2, resolution // 2, 3)
-    odd = (batch, resolution + 1, resolution + 1, channels)
-    noise = (batch, resolution, resolution, 1)
-    return [
-        ('filter after up conv', odd, [], lambda impl, x: upfirdn_2d(x, kernel, pad=(1, 1), gain=4.0, impl=impl)),
-        ('filter before down conv', x, [], lambda impl, x: upfirdn_2d(x, kernel, pad=(2, 2), impl=impl)),
-        ('up-sample RGB', small, [], lambda impl, x: upsample_2d(x, kernel, impl)),
-        ('up-sample', (batch, resolution // 2, resolution // 2, channels), [],
-         lambda impl, x: upsample_2d(x, kernel, impl)),
-        ('down-sample', x, [], lambda impl, x: downsample_2d(x, kernel, impl)),
-        ('bias, lrelu', x, [(channels,)], lambda impl, x, bias: fused_bias_act(x, bias, impl=impl)),
-        ('demodulate, noise, bias, lrelu', x, [(channels,), (batch, channels), noise, ()],
-         lambda impl, x, bias, scale, noise, strength: fused_bias_act(x, bias, scale, noise, strength, impl=impl)),
-    ]
+def function_of(what):
+    """The op as a function of impl and its inputs."""
+    if what in RESAMPLING:
+        return lambda impl, x: upfirdn_2d(x, filter_kernel(TAPS), impl=impl, **RESAMPLING[what])
+    if what == BIAS:
+        return lambda impl, x, bias: fused_bias_act(x, bias, impl=impl)
+    return lambda impl, x, bias, scale, noise, strength: fused_bias_act(x, bias, scale, noise, strength, impl=impl)
 
 
 def seconds(function, inputs, budget=0.25):
@@ -80,20 +64,12 @@ def with_gradient(function):
     return run
 
 
-def traffic(case):
-    """Bytes that must move: forward (read x, write y), and with the gradient (read dy and what is kept, write dx)."""
-    name, shape, extra, function = case
-    x = 4 * math.prod(shape)
-    y = 4 * math.prod(tf.function(function).get_concrete_function(
-        'ref', *(tf.TensorSpec(s) for s in [shape, *extra])).outputs[0].shape)
-    return x + y, (x + y) * 2 + (x if extra else 0)
-
-
 def measure(case):
-    name, shape, extra, function = case
+    name, shape, extra = case
+    function = function_of(name)
     inputs = [tf.random.stateless_normal(s, [0, i]) for i, s in enumerate([shape, *extra])]
     result = {'what': name, 'shape': shape}
-    for key, moved, wrap in zip(('forward', 'both'), traffic(case), (lambda f: f, with_gradient)):
+    for key, moved, wrap in zip(('forward', 'both'), traffic(name, shape), (lambda f: f, with_gradient)):
         times = {impl: seconds(wrap(lambda *t, impl=impl: function(impl, *t)), inputs) for impl in ('ref', 'native')}
         times['copy'] = seconds(tf.negative, [tf.ones([moved // 8])])
         result[key] = {**times, 'bytes': moved}

@@ -4,17 +4,21 @@ Every op is timed in several formulations and the fastest counts, forward and fo
 convolution in both memory formats, and sums of shifted slices or plain arithmetic fused by torch.compile.
 """
 import json
+import os
 import sys
 import time
 
 import torch
 import torch.nn.functional as F
 
-TAPS = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+from benchmarks.ops_cases import BIAS, RESAMPLING, TAPS, cases  # noqa: E402
+
+FILTER = torch.tensor(TAPS, dtype=torch.float32) / sum(TAPS)
 
 
 def depthwise(x, up, down, pad, gain):
-    kernel = (torch.outer(TAPS, TAPS) * gain).expand(x.shape[1], 1, 4, 4)
+    kernel = (torch.outer(FILTER, FILTER) * gain).to(x).expand(x.shape[1], 1, 4, 4)
     if up == 2:
         return F.conv_transpose2d(x, kernel, stride=2, padding=1, groups=x.shape[1])
     return F.conv2d(F.pad(x, (pad[0], pad[1], pad[0], pad[1])), kernel, stride=down, groups=x.shape[1])
@@ -52,14 +56,11 @@ def modulated(x, bias, scale, noise, strength):
 
 def formulations(what):
     """{name: function of the inputs} for one op of benchmarks/ops.py."""
-    resampling = {'filter after up conv': (1, 1, (1, 1), 4.0), 'filter before down conv': (1, 1, (2, 2), 1.0),
-                  'up-sample RGB': (2, 1, None, 4.0), 'up-sample': (2, 1, None, 4.0),
-                  'down-sample': (1, 2, (1, 1), 1.0)}
-    if what in resampling:
-        how = resampling[what]
-        return {'depthwise convolution': lambda x: depthwise(x, *how),
-                'compiled slices': compiled(lambda x: slices(x, *how))}
-    function = bias_act if what == 'bias, lrelu' else modulated
+    if what in RESAMPLING:
+        how = RESAMPLING[what]
+        return {'depthwise convolution': lambda x: depthwise(x, **how),
+                'compiled slices': compiled(lambda x: slices(x, **how))}
+    function = bias_act if what == BIAS else modulated
     return {'eager': function, 'compiled': compiled(function)}
 
 
@@ -84,9 +85,8 @@ def measure(what, shape):
     best = {}
     for layout in (torch.channels_last, torch.contiguous_format):
         x = torch.randn(n, c, h, w).to(memory_format=layout)
-        extra = {'bias, lrelu': [torch.randn(c)],
-                 'demodulate, noise, bias, lrelu': [torch.randn(c), torch.randn(n, c), torch.randn(n, 1, h, w),
-                                                    torch.randn(())]}.get(what, [])
+        (others,) = [others for name, _, others in cases(n, h, c) if name == what]
+        extra = [torch.randn(size if len(size) < 4 else (n, 1, h, w)) for size in others]
         for name, function in formulations(what).items():
             inputs = [t.requires_grad_(t.ndim != 4 or t is x) for t in [x, *extra]]
             watched = [t for t in inputs if t.requires_grad]

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from benchmarks.ops_cuda import POINTER, FusedBiasAct, Grad, GradGrad, Upfirdn2d, build
 from dnnlib.ops.fused_bias_act import fused_bias_act
 from dnnlib.ops.native import compiler
 from dnnlib.ops.upfirdn_2d import output_sizes, upfirdn_2d
@@ -19,27 +20,6 @@ from dnnlib.ops.upfirdn_2d import output_sizes, upfirdn_2d
 SOURCES = sorted(glob.glob(os.path.join(compiler.SOURCES, '*.cu.cc')))
 TYPES = [(0, np.float32, 1e-5), (1, np.float16, 4e-3), (2, tf.bfloat16.as_numpy_dtype, 3e-2)]
 TYPE_IDS = ['float32', 'float16', 'bfloat16']
-POINTER = ctypes.c_void_p
-
-
-class Upfirdn2d(ctypes.Structure):
-    _fields_ = [*((name, ctypes.c_int64) for name in ('n', 'h', 'w', 'c', 'out_h', 'out_w')),
-                *((name, ctypes.c_int) for name in ('up', 'down', 'pad_y', 'pad_x', 'kh', 'kw')),
-                ('separable', ctypes.c_bool), ('kernel', POINTER)]
-
-
-class FusedBiasAct(ctypes.Structure):
-    _fields_ = [*((name, ctypes.c_int64) for name in ('n', 'pixels', 'c')),
-                *((name, POINTER) for name in ('scale', 'noise', 'strength', 'bias')),
-                ('noise_stride', ctypes.c_int64), ('alpha', ctypes.c_float), ('gain', ctypes.c_float)]
-
-
-def pointers(*names):
-    return type('Pointers', (ctypes.Structure,), {'_fields_': [(name, POINTER) for name in names]})
-
-
-Grad = pointers('dy', 'ref', 'dx', 'dscale', 'dbias', 'dstrength')
-GradGrad = pointers('gdx', 'gdscale', 'gdbias', 'gdstrength', 'dy', 'ref', 'ddy', 'dx', 'dscale')
 
 
 def address(array):
@@ -57,13 +37,7 @@ def nvcc():
 @pytest.fixture(scope='module')
 def on_host(nvcc, tmp_path_factory):
     """The launchers, built to run their kernels in a loop on the processor."""
-    library = str(tmp_path_factory.mktemp('cuda') / 'on_host.so')
-    subprocess.run([nvcc, '-x', 'cu', '-std=c++17', '-O1', '-DDNNLIB_ON_HOST', '-shared', '-Xcompiler', '-fPIC',
-                    *SOURCES, '-o', library], check=True, capture_output=True)
-    loaded = ctypes.CDLL(library)
-    loaded.dnnlib_fused_bias_act_workspace.restype = ctypes.c_int64
-    loaded.dnnlib_fused_bias_act_workspace.argtypes = [ctypes.c_int64] * 3
-    return loaded
+    return build(str(tmp_path_factory.mktemp('cuda')), on_host=True, optimize='-O1')
 
 
 @pytest.mark.parametrize('source', SOURCES, ids=os.path.basename)
