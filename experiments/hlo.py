@@ -99,32 +99,27 @@ def export_steps(folder, config, resolution):
     if state.fingerprinted:
         instance = Generator(config, resolution, modulated=False)
         variables.update({f'instance/{i:03d}': variable for i, variable in enumerate(instance.variables)})
+    training = TrainingSteps(config, state, tf.distribute.get_strategy(), jit_compile=True)
     constants, steps = {}, {}
-    functions = step_functions(config, state, instance)
-    for name, (function, arguments) in functions.items():
+    for name, (function, arguments) in step_functions(training, instance).items():
         steps[name] = write_step(os.path.join(folder, f'{name}.hlo'), function, arguments, variables, constants)
     drawn = {key for name in ('initialize', 'bake') if name in steps for key in steps[name]['updates'].values()}
     np.savez_compressed(os.path.join(folder, STATE),
                         **{key: value.numpy() for key, value in variables.items() if key not in drawn})
     np.savez_compressed(os.path.join(folder, CONSTANTS), **constants)
     shapes = {key: [list(value.shape), value.dtype.name] for key, value in variables.items()}
-    return {'steps': steps, 'variables': shapes, 'phases': phase_table(TrainingSteps(
-        config, state, tf.distribute.get_strategy()).phases)}
+    return {'steps': steps, 'variables': shapes,
+            'phases': [[phase.name, phase.interval] for phase in training.phases]}
 
 
-def phase_table(phases):
-    """[[name, interval]] in the order a step runs them."""
-    return [[phase.name, phase.interval] for phase in phases]
-
-
-def step_functions(config, state, instance):
+def step_functions(steps, instance):
     """{name: (tf.function, {argument: example})}: the phases, and what else is needed away from TensorFlow.
 
     generator_single is the generator's phase before the consistency ramp begins; average moves the averages;
     initialize draws the initial weights; generate and decode are the averaged model's, on uint8 images; bake makes the
     `instance` of one fingerprint, which draws uint8 images.
     """
-    steps = TrainingSteps(config, state, tf.distribute.get_strategy(), jit_compile=True)
+    config, state = steps.config, steps.state
     size, count = state.nets['G'].resolution, config.batch_size
     latents, bits = tf.zeros([count, config.latent_dim]), tf.zeros([count, config.fingerprint_bits])
     images, seed, weight = tf.zeros([count, size, size, 3], tf.uint8), tf.zeros([2], tf.int32), tf.constant(0.0)

@@ -17,9 +17,7 @@ import tempfile
 import time
 import zipfile
 
-import jax
 import numpy as np
-from jax._src.lib import _jax, xla_client
 from PIL import Image
 
 from dnnlib import cli
@@ -35,6 +33,13 @@ from dnnlib.util import (
     read_json,
 )
 from training.config import Config, consistency_weight, fingerprint_weight
+
+try:
+    import jax
+    from jax._src.lib import _jax, xla_client
+except ImportError as error:
+    raise SystemExit(f'experiments/hlo_run.py: error: {error}; run it with an interpreter that has JAX, such as '
+                     '.venv-jax/bin/python, which `make jax` makes') from None
 
 jax.config.update('jax_enable_x64', True)  # an optimizer counts its steps in int64
 

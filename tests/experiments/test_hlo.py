@@ -3,6 +3,7 @@ import dataclasses
 import json
 import os
 import subprocess
+import sys
 import zipfile
 
 import numpy as np
@@ -193,6 +194,21 @@ def test_training_in_jax_resumes_and_its_parts_can_be_imported(package, jax_pyth
     with pytest.raises(UserError, match='damaged'):
         hlo.main(parse(['import', package, damaged, f'--run-dir={run_dir}-2']))
     assert not os.path.exists(f'{run_dir}-2')
+
+
+def test_times_and_profile(package, jax_python):
+    ran = run(jax_python, '-m', 'experiments.hlo_run', package, '--time', '--profile', '--rounds=1')
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    lines = ran.stdout.splitlines()
+    (record,) = (json.loads(line) for line in lines if line.startswith('{'))
+    assert set(record['seconds']) == {'whole step', *the_manifest(package)['steps']} - {'initialize'}
+    assert record['seconds']['generator'] > record['seconds']['average'] > 0
+    assert all('ms a step' in line for line in lines[-5:]) and 'images/s' in lines[1]
+
+
+def test_an_interpreter_without_jax_is_one_line(package):
+    ran = run(sys.executable, '-m', 'experiments.hlo_run', package)
+    assert ran.returncode == 1 and ran.stderr.count('\n') == 1 and 'make jax' in ran.stderr
 
 
 def test_a_missing_package_is_one_line(jax_python, tmp_path):

@@ -10,7 +10,7 @@ namespace dnnlib {
 namespace {
 
 constexpr int64_t kBlock = 16384;  // elements a block; fixed, so that sums do not depend on the number of threads
-constexpr int kWidest = 4;          // vectors in a strip of channels, so that its sums stay in registers
+constexpr int kWidest = 4;         // vectors in a strip of channels, so that its sums stay in registers
 constexpr int64_t kRow = 64;       // rows shorter than this are joined where nothing varies from pixel to pixel
 
 // How [n, pixels, c] is walked: images that share their scale and noise are one, short rows are joined `repeat` at a time.
