@@ -23,10 +23,7 @@ def make_strategy(num_gpus, devices=None):
     GPUs, or TensorFlow's own one-device default. `devices` names the local devices instead, as tests do."""
     if num_gpus == 0:
         share_cores(len(os.sched_getaffinity(0)))
-    gpus = tf.config.list_physical_devices('GPU')
-    tf.config.set_visible_devices(gpus[:num_gpus], 'GPU')
-    for gpu in gpus[:num_gpus]:
-        tf.config.experimental.set_memory_growth(gpu, True)
+    tf.config.set_visible_devices(tf.config.list_physical_devices('GPU')[:num_gpus], 'GPU')
     if 'TF_CONFIG' in os.environ:
         return tf.distribute.MultiWorkerMirroredStrategy()
     devices = devices or [f'/gpu:{i}' for i in range(num_gpus)]

@@ -21,7 +21,9 @@ from training.steps import TrainingSteps
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 FLAGS = ['--config=quickstart', '--fmap-base=32', '--fmap-max=4', '--latent-dim=6', '--embedding-dim=8',
          '--fingerprint-bits=8', '--batch-size=20', '--tick-kimg=1', '--total-kimg=2', '--snapshot-ticks=1',
-         '--image-snapshot-ticks=1', '--consistency-ramp=1-2', '--path-length-weight=2', '--r1-gamma=1']
+         '--image-snapshot-ticks=1', '--consistency-ramp=1-2', '--path-length-weight=2', '--r1-gamma=1',
+         # With Adam's usual ε a weight moves by its gradient's sign, that of rounding noise where there is none.
+         '--adam-epsilon=0.01']
 STEPS = 3
 
 
@@ -145,14 +147,12 @@ def test_jax_takes_the_steps_that_tensorflow_takes(package, jax_run):
         for step in range(STEPS):
             expected = steps(step, tf.constant(reals[20 * step:20 * step + 20]))
             for name, value in expected.items():
-                assert float(statistics[f'{step} {name}']) == pytest.approx(float(value), rel=2e-3, abs=1e-4), name
+                assert float(statistics[f'{step} {name}']) == pytest.approx(float(value), rel=1e-4, abs=1e-5), name
     for name in ('nets/G', 'nets/F', 'nets/D', 'averages/G'):
         moved, apart = (np.sqrt(sum(np.sum(np.square(values[key] - other(key))) for key in variables
                                     if key.startswith(name)))
                         for values, other in ((after, before.__getitem__), (after, lambda key: variables[key].numpy())))
-        # Adam's first steps have the size of the learning rate whatever the gradient's: where that is
-        # rounding noise about 0, a weight may go either way.
-        assert moved > 0 and apart < 0.1 * moved, (name, apart, moved)
+        assert moved > 0 and apart < 1e-3 * moved, (name, apart, moved)
 
 
 def test_the_state_comes_back_to_tensorflow(package, jax_run, tmp_path):

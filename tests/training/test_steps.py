@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.python.framework.ops import _EagerTensorBase as tensor_type
 
 from training.state import TrainState
 from training.steps import Draw, TrainingSteps, draw
@@ -46,6 +47,19 @@ def test_two_replicas_make_the_update_of_one(tiny_config, reals):
     assert_same(one, two)
     moved = [name for name in one[1] if name.startswith('gradient') and np.abs(one[1][name]).max() > 0]
     assert len(moved) > 0.9 * sum(name.startswith('gradient') for name in one[1])
+
+
+def test_a_step_reads_nothing_back_from_the_device(tiny_config, reals, monkeypatch):
+    config = tiny_config(consistency_ramp='0-0')
+    steps = TrainingSteps(config, TrainState(config, 16), tf.distribute.get_strategy())
+    images = tf.constant(reals[0])
+    steps(0, images)
+    reads = []
+    read = tensor_type._numpy
+    monkeypatch.setattr(tensor_type, '_numpy', lambda self: reads.append(self.shape) or read(self))
+    statistics = [steps(step, images) for step in range(1, 18)]
+    assert not reads
+    assert np.isfinite(float(statistics[-1]['loss/adversarial'])) and len(reads) == 1
 
 
 def free_ports(count):
