@@ -93,10 +93,16 @@ class Package:
             return {key: self._put(file[key]) for key in file.files}
 
     def _compile(self, name):
-        with open(os.path.join(self.folder, f'{name}.hlo'), 'rb') as file:
-            module = _jax.mlir.hlo_to_stablehlo(file.read())
-        return self.device.client.compile_and_load(module, xla_client.DeviceList((self.device,)),
-                                                   xla_client.CompileOptions())
+        path = os.path.join(self.folder, f'{name}.hlo')
+        try:
+            with open(path, 'rb') as file:
+                module = _jax.mlir.hlo_to_stablehlo(file.read())
+            return self.device.client.compile_and_load(module, xla_client.DeviceList((self.device,)),
+                                                       xla_client.CompileOptions())
+        except (OSError, ValueError, RuntimeError) as error:
+            reason = str(error).strip().split('\n')[0]
+            raise UserError(f'{path}: JAX {jax.__version__} cannot compile it ({reason}); export the package again, '
+                            'or use the JAX of constraints-jax.txt') from None
 
     def __call__(self, name, **arguments):
         """Runs a step and updates the state. Returns its results, {name: JAX array}, without waiting for them."""
@@ -120,12 +126,17 @@ class Package:
                               if key.startswith(prefixes) and not key.startswith('instance/')})
 
     def restore(self, path):
-        """Takes the state from a file that `save` wrote in full."""
+        """Takes the state from a file that `save` wrote in full. Raises UserError where it is damaged or another's."""
         try:
             with np.load(path) as file:
-                self.state.update({key: self._put(file[key]) for key in file.files})
+                arrays = {key: file[key] for key in file.files}
         except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise UserError(f'{path} is damaged ({error}); remove it to go on from the one before') from None
+            raise UserError(f'{path} is damaged ({error}); remove it to begin anew') from None
+        shapes = {key: shape for key, (shape, _) in self.manifest['variables'].items()
+                  if not key.startswith('instance/')}
+        if {key: list(array.shape) for key, array in arrays.items()} != shapes:
+            raise UserError(f'{path} is the state of another package than {self.folder}; name another --out')
+        self.state.update({key: self._put(array) for key, array in arrays.items()})
 
 
 def read_reals(folder):

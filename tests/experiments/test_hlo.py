@@ -2,6 +2,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -194,6 +195,33 @@ def test_training_in_jax_resumes_and_its_parts_can_be_imported(package, jax_pyth
     with pytest.raises(UserError, match='damaged'):
         hlo.main(parse(['import', package, damaged, f'--run-dir={run_dir}-2']))
     assert not os.path.exists(f'{run_dir}-2')
+
+
+SMALL = '''
+import sys
+import numpy as np
+from dnnlib.util import UserError
+from experiments.hlo_run import Package
+try:
+    package = Package(sys.argv[1], ['average'])
+    package.restore(sys.argv[2])
+except UserError as error:
+    print(error)
+'''
+
+
+def test_what_is_damaged_or_of_another_package_is_named(package, jax_python, tmp_path):
+    state, cut, copy = str(tmp_path / 'state.npz'), str(tmp_path / 'cut.npz'), str(tmp_path / 'copy')
+    np.savez(state, **{'nets/G/000': np.zeros(3)})
+    with open(state, 'rb') as source, open(cut, 'wb') as target:
+        target.write(source.read()[:100])
+    shutil.copytree(package, copy)
+    with open(os.path.join(copy, 'average.hlo'), 'r+b') as file:
+        file.truncate(1000)
+    for folder, path, words in ((package, state, 'is the state of another package'), (package, cut, 'is damaged'),
+                                (copy, state, 'average.hlo: JAX')):
+        ran = run(jax_python, '-c', SMALL, folder, path)
+        assert words in ran.stdout and ran.stdout.count('\n') == 1, ran.stdout + ran.stderr[-1000:]
 
 
 def test_times_and_profile(package, jax_python):
