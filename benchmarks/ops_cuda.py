@@ -188,10 +188,19 @@ class Case:
                 for name, t in {'y': y, **gradients}.items()}
 
     def errors(self):
-        """{result: ‖own − float64‖ / ‖float64‖}; NaN where an element was not written."""
+        """{result: ‖own − float64‖ / ‖float64‖}; NaN where an element was not written.
+
+        The noise strength's derivative, one sum over all pixels that may come out near 0, is measured against what a
+        sum of as many terms amounts to when their signs are random: the root of the sum of their squares.
+        """
         self.run(True)
-        return {name: float((self.results[name].double() - value).norm() / value.norm())
-                for name, value in self.wanted().items()}
+        wanted = self.wanted()
+        sizes = {name: value.norm() for name, value in wanted.items()}
+        if 'dstrength' in wanted:
+            _, scale, noise, _ = (t.double() for t in self.sets[0][1])
+            sizes['dstrength'] = (wanted['dx'] / scale[:, None, None] * noise).norm()
+        return {name: float((self.results[name].double() - value).norm() / sizes[name])
+                for name, value in wanted.items()}
 
 
 def seconds(torch, device, run, rounds=7):
