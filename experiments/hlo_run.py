@@ -248,7 +248,8 @@ class Run:
             pictures.append(images)
             if 'decode' in self.package.steps:
                 right.append((np.asarray(self.package('decode', images=images)['result']) > 0) == bits)
-        save_grid(os.path.join(self.out, f'fakes_{self.kimg:06d}.png'), np.concatenate(pictures)[:GRID], 8)
+        save_grid(os.path.join(self.out, f'fakes_{self.kimg:06d}.png'), np.concatenate(pictures)[:GRID], 8,
+                  max(1, 64 // pictures[0].shape[1]))
         if right:
             self.log(f'kimg {self.kimg}  bit_accuracy on uint8, averaged model, '
                      f'{len(right) * config.batch_size} images: {np.mean(right):.4f}')
