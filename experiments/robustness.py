@@ -2,7 +2,8 @@
 
     python -m experiments.robustness --run=results/photographs-config-e
 
-The paper's Figure 5 (Yu et al. 2022, arXiv 2012.08726), on saved files. The same latents and fingerprints for all.
+The robustness experiment of Yu et al. 2022 (arXiv 2012.08726) on saved files, with the same latents and fingerprints
+under each perturbation.
 """
 import os
 

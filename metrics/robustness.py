@@ -1,7 +1,7 @@
 """Robustness: bit accuracy on files after cropping, blurring, JPEG compression, noise, and all of them together.
 
-The perturbations of Yu et al. 2022 (arXiv 2012.08726, section 4.4), as the world applies them: to 8-bit pictures, by
-Pillow, saved and read again. What a decoder was trained against plays no part in it.
+The perturbations of Yu et al. 2022 (arXiv 2012.08726), as the world applies them: to 8-bit pictures, by Pillow, saved
+and read again. What a decoder was trained against plays no part in it.
 """
 import dataclasses
 import io
