@@ -137,7 +137,8 @@ def _up_filter(x, kernel, up, down, pad):
 def _shifted(x, kernel, up, down, pad, gain):
     """upfirdn_2d as a sum of shifted images, one axis after the other where the filter is separable.
 
-    For XLA, which fuses it into one pass; its depthwise convolutions are ten times as slow on a CPU.
+    For XLA, which fuses it into one pass; a training step on a CPU takes a quarter of the time that it takes with XLA's
+    depthwise convolutions.
     """
     sizes = output_sizes(x.shape[1:3], _taps(kernel), up, down, pad)
     x = _pad_or_crop(_insert_zeros(x, up), pad)
