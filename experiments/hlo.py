@@ -8,7 +8,6 @@
 not drawn at random; `hlo_run.py` compiles and runs them; `import` makes a run folder of the state that comes back, for
 run_metrics.py, run_generator.py and run_release.py.
 """
-import dataclasses
 import io
 import math
 import os
@@ -21,7 +20,7 @@ from PIL import Image
 
 from datasets.sources import find_dataset
 from dnnlib import cli
-from dnnlib.util import UserError, atomic_folder, progress, read_json, write_json
+from dnnlib.util import UsageError, UserError, atomic_folder, progress, read_json, write_json
 from release.instance import bake_into
 from training.config import PRESETS, Config, add_flags, consistency_weight, flags_config
 from training.layers import EqualizedLayer
@@ -57,7 +56,9 @@ def main(args):
 
 
 def _export(args):
-    config = dataclasses.replace(flags_config(args), ops='ref')  # XLA has no kernels for the native ops
+    config = flags_config(args)
+    if config.ops == 'native':
+        raise UsageError('--ops=native: XLA has no kernels for the native ops; leave the flag out')
     dataset = find_dataset(args.dataset, args.data_dir)
     with atomic_folder(args.out) as folder:
         save_reals(os.path.join(folder, REALS), dataset)

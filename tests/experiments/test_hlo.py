@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 from datasets.tfrecord import open_dataset, write_dataset
-from dnnlib.util import UserError
+from dnnlib.util import UsageError, UserError
 from experiments import hlo
 from training.config import flags_config, make_config
 from training.evaluation import snapshot_model
@@ -200,7 +200,7 @@ def test_training_in_jax_resumes_and_its_parts_can_be_imported(package, jax_pyth
 SMALL = '''
 import sys
 import numpy as np
-from dnnlib.util import UserError
+from dnnlib.util import UsageError, UserError
 from experiments.hlo_run import Package
 try:
     package = Package(sys.argv[1], ['average'])
@@ -242,6 +242,13 @@ def test_an_interpreter_without_jax_is_one_line(package):
 def test_a_missing_package_is_one_line(jax_python, tmp_path):
     ran = run(jax_python, '-m', 'experiments.hlo_run', str(tmp_path / 'nothing'))
     assert ran.returncode == 1 and ran.stderr.count('\n') == 1 and 'does not exist' in ran.stderr
+
+
+def test_native_ops_cannot_be_exported(dataset, tmp_path):
+    out = str(tmp_path / 'package')
+    with pytest.raises(UsageError, match='--ops=native: .*leave the flag out'):
+        hlo.main(hlo.make_parser().parse_args(['export', f'--dataset={dataset.path}', f'--out={out}', '--ops=native']))
+    assert not os.path.exists(out)
 
 
 def test_the_plain_generator_is_exported_too(dataset, tmp_path):
