@@ -114,7 +114,7 @@ def pointer(tensor):
 
 
 class Case:
-    """One op at one size: `run(both)` calls the launchers, `wanted()` computes the same in float64, `torch(...)` times.
+    """One op at one size: `run(both)` calls the launchers, `wanted()` computes the same in float64.
 
     Attributes: results, {name: tensor} that `run(True)` writes, full of NaN before.
     """

@@ -21,7 +21,7 @@ from PIL import Image
 from datasets.sources import find_dataset
 from dnnlib import cli
 from dnnlib.util import UsageError, UserError, atomic_folder, progress, read_json, write_json
-from release.instance import bake_into
+from release.instance import bake_into, to_uint8
 from training.config import PRESETS, Config, add_flags, consistency_weight, flags_config
 from training.layers import EqualizedLayer
 from training.networks import ConstantInput, Generator
@@ -133,7 +133,7 @@ def step_functions(steps, instance):
         return steps.functions['generator'].python_function(seed, fingerprint_weight, None)
 
     def generate(latents, fingerprints):
-        return _to_uint8(synthesize(config, state.averages, latents, fingerprints))
+        return to_uint8(synthesize(config, state.averages, latents, fingerprints))
 
     functions = {phase.name: (steps.functions[phase.name], examples[phase.name]) for phase in steps.phases}
     if not state.fingerprinted:
@@ -148,16 +148,12 @@ def step_functions(steps, instance):
         bake = _compiled(lambda code: bake_into(instance, state.averages['E'], state.averages['G'], code))
         functions.update(
             decode=(decode, {'images': images}), bake=(bake, {'fingerprint': bits[0]}),
-            instance=(_compiled(lambda latents: _to_uint8(instance(latents))), {'latents': latents}))
+            instance=(_compiled(lambda latents: to_uint8(instance(latents))), {'latents': latents}))
     return functions
 
 
 def _compiled(function):
     return tf.function(function, jit_compile=True)
-
-
-def _to_uint8(images):
-    return tf.cast(tf.clip_by_value(tf.round((images + 1) * 127.5), 0, 255), tf.uint8)
 
 
 def initialize(state, seed):

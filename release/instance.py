@@ -43,6 +43,11 @@ def bake_into(baked, encoder, generator, code):
         target.assign(source)
 
 
+def to_uint8(images):
+    """dnnlib.images.to_uint8 in TensorFlow: [-1, 1] to 0..255, rounded, clipped."""
+    return tf.cast(tf.clip_by_value(tf.round((images + 1) * 127.5), 0, 255), tf.uint8)
+
+
 def export(generator, latent_dim, folder):
     """Writes a generator as a SavedModel of constants and TensorFlow's own ops.
 
@@ -58,8 +63,7 @@ def export(generator, latent_dim, folder):
         return {'images': tf.ensure_shape(frozen(latents)[0], shape)}
 
     def as_uint8(latents):
-        images = as_float(latents)['images']
-        return {'images': tf.cast(tf.clip_by_value(tf.round((images + 1) * 127.5), 0, 255), tf.uint8)}
+        return {'images': to_uint8(as_float(latents)['images'])}
 
     module = tf.Module()
     module.serve, module.serve_float = (tf.function(function, input_signature=[spec])
