@@ -1,11 +1,9 @@
 """What a release shows: the table of attributed images, and the picture of users, latents and residuals."""
 import numpy as np
-from PIL import Image, ImageDraw
 
-from dnnlib.images import to_float
+from dnnlib.pictures import labelled_rows, residual
 from fingerprints.statistics import threshold
 
-LABEL = 96
 AMPLIFICATION = 4
 
 
@@ -38,17 +36,12 @@ def share_named(attribution, limit):
 def residual_picture(path, images, names, zoom):
     """Saves users as rows, latents as columns, and below them the first two users' residual, amplified.
 
-    images: {name: uint8 [columns, H, W, 3]} for `names`.
+    Args:
+        path: the PNG to write.
+        images: {name: uint8 [columns, H, W, 3]}, for the same latents.
+        names: which of them to show, two at least.
+        zoom: how often each pixel is repeated each way.
     """
-    rows = [images[name] for name in names]
-    residual = to_float(images[names[0]]) - to_float(images[names[1]])
-    rows.append(np.clip(127.5 + residual * 127.5 * AMPLIFICATION, 0, 255).astype(np.uint8))
-    labels = [*names, f'{names[0]}−{names[1]} ×{AMPLIFICATION}']
-    size = images[names[0]].shape[1] * zoom
-    tiles = np.stack([np.concatenate(list(row), axis=1) for row in rows]).repeat(zoom, 1).repeat(zoom, 2)
-    picture = Image.new('RGB', (LABEL + tiles.shape[2], size * len(rows)), 'white')
-    pen = ImageDraw.Draw(picture)
-    for i, (row, label) in enumerate(zip(tiles, labels)):
-        picture.paste(Image.fromarray(row), (LABEL, i * size))
-        pen.text((6, i * size + size // 2 - 6), label.replace('−', '-').replace('×', 'x'), fill='black')
-    picture.save(path)
+    first, second = names[:2]
+    rows = [images[name] for name in names] + [residual(images[first], images[second], AMPLIFICATION)]
+    labelled_rows(rows, [*names, f'{first}-{second} x{AMPLIFICATION}'], zoom=zoom).save(path, format='PNG')

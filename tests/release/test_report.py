@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dnnlib.pictures import LABEL
 from fingerprints.attribution import Attribution
 from release.attribute import Result
-from release.report import AMPLIFICATION, LABEL, attribution_table, residual_picture
+from release.report import AMPLIFICATION, attribution_table, residual_picture
 
 
 def result(best, matching, second=5):
