@@ -101,7 +101,7 @@ def describe(result):
         return f'{result.path}: error: {result.error}'
     found = result.attribution
     named = f'user {found.user}' if found.user else f'no user (nearest {found.best_user})'
-    return (f'{result.path}: {named}  {found.matching} of {found.bits} bits match  '
+    return (f'{result.path}: {named}  {found.matching} of {found.num_bits} bits match  '
             f'p {found.p_value:.2g}, corrected for {found.users} users')
 
 

@@ -7,7 +7,7 @@ from PIL import Image
 
 from dnnlib.images import to_float
 from dnnlib.util import progress
-from fingerprints.attribution import Attribution, attribute
+from fingerprints.matching import Attribution, attribute
 from release.instance import released_snapshot
 from training.evaluation import snapshot_model
 
