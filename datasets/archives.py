@@ -10,6 +10,7 @@ from typing import Any, Optional
 from dnnlib.images import MAX_FILE_BYTES, SUFFIXES, ImageError, read_file
 from dnnlib.util import UserError
 
+NOT_AN_IMAGE = 'not an image'  # by its name
 NOT_ACCEPTED = ('.avif', '.heic', '.heif', '.jp2', '.j2k', '.jxl', '.ico', '.psd', '.svg', '.eps', '.tga', '.dds')
 MAX_RATIO = 200  # images hardly compress; Deflate alone reaches 1032
 
@@ -55,7 +56,7 @@ def _is_image(name):
 def _other(name):
     """(name, reason) of a file whose name is not that of an accepted image."""
     accepted = not name.lower().endswith(NOT_ACCEPTED)
-    return name, 'not an image' if accepted else 'in a format that is not accepted; convert it to PNG'
+    return name, NOT_AN_IMAGE if accepted else 'in a format that is not accepted; convert it to PNG'
 
 
 def list_images(path):

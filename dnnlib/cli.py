@@ -71,13 +71,18 @@ def boolean(text):
 
 
 def dashed(argv):
-    """Rewrites `--num_gpus=2` as `--num-gpus=2`: both spellings are accepted, the dashed one is documented."""
+    """Rewrites `--num_gpus=2` as `--num-gpus=2`: both spellings are accepted, the dashed one is documented.
+
+    What follows a `--` is no flag and stays as it is.
+    """
+    end = argv.index('--') if '--' in argv else len(argv)
+
     def rewrite(word):
-        if not word.startswith('--') or word == '--':
+        if not word.startswith('--'):
             return word
         name, equals, value = word.partition('=')
         return name.replace('_', '-') + equals + value
-    return [argv[0]] + [rewrite(word) for word in argv[1:]]
+    return [argv[0], *map(rewrite, argv[1:end]), *argv[end:]]
 
 
 def run(parser, main):

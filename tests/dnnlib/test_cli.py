@@ -30,7 +30,8 @@ def test_exit_codes(flags, code, error):
 
 
 def test_dashed():
-    assert cli.dashed(['a_b', '--c_d=e_f', '-g_h', 'i_j', '--']) == ['a_b', '--c-d=e_f', '-g_h', 'i_j', '--']
+    assert cli.dashed(['a_b', '--c_d=e_f', '-g_h', 'i_j', '--', '--k_l']) == [
+        'a_b', '--c-d=e_f', '-g_h', 'i_j', '--', '--k_l']
 
 
 def test_boolean():
