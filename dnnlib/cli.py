@@ -33,7 +33,8 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
     """Adds a default to a flag's help if there is one and the help does not tell it itself."""
 
     def _get_help_string(self, action):
-        if action.default in (None, False, '', argparse.SUPPRESS) or 'default' in action.help:
+        nothing = action.default is None or action.default is False or action.default == ''
+        if nothing or 'default' in action.help:
             return action.help
         return super()._get_help_string(action)
 
@@ -104,7 +105,7 @@ def run(parser, main):
         except Terminated:
             return _fail(parser, None, 143, 'terminated')
         except BrokenPipeError:  # the reader of a pipe (head, say) has gone: no one is left to tell
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _drop_stdout()
             return 1
         except Exception as error:
             explained = refused(error)
@@ -140,7 +141,15 @@ def _terminate(number, frame):
 def _fail(parser, error, code, message=None):
     text = message or f'error: {printable(str(error))}'
     print(f'{parser.prog}: {text}', file=sys.stderr)
+    try:
+        sys.stdout.flush()
+    except OSError:  # what is left to print can't be: Python would try once more on its way out, and complain
+        _drop_stdout()
     return code
+
+
+def _drop_stdout():
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def refused(error):
