@@ -22,6 +22,7 @@ SUFFIXES = ('.jpg', '.jpeg', '.jfif', '.png', '.webp', '.bmp', '.gif', '.tif', '
 MAX_FILE_BYTES = 256 << 20
 MAX_PIXELS = 1 << 27
 LARGE_PIXELS = 1 << 24
+LARGE_RATIO = 500  # pixels a byte of a large image's file: photographs have 1 to 50, an empty page as PNG about 350
 _one_large_image = threading.Lock()  # so that several threads do not need that memory several times
 
 KINDS = {stat.S_IFDIR: 'a folder', stat.S_IFIFO: 'a named pipe', stat.S_IFSOCK: 'a socket',
@@ -103,14 +104,13 @@ def decode(data, side=None):
         side: if given, an image that is not side × side pixels is refused before its pixels are unpacked.
 
     Raises:
-        ImageError: not an image, in another format than FORMATS, truncated or damaged, of more than MAX_PIXELS pixels,
-            of the wrong size, or in a pixel format with no range (float, 32 bits).
+        ImageError: not an image, in another format than FORMATS, truncated or damaged, of more than MAX_PIXELS pixels
+            or suspiciously many for its bytes, of the wrong size, or in a pixel format with no range (float, 32 bits).
     """
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            pixels = image.width * image.height
-            _check_size(image.size, side)
-            if pixels <= LARGE_PIXELS:
+            _check_size(image.size, side, len(data))
+            if image.width * image.height <= LARGE_PIXELS:
                 return _load(image)
             with _one_large_image:
                 return _load(image)
@@ -129,10 +129,12 @@ def decode(data, side=None):
 _TOO_MANY = f'too large, more than {MAX_PIXELS / 1e6:.0f} million pixels'
 
 
-def _check_size(size, side):
+def _check_size(size, side, num_bytes):
     width, height = size
     if width * height > MAX_PIXELS:
         raise ImageError(_TOO_MANY)
+    if width * height > max(LARGE_PIXELS, LARGE_RATIO * num_bytes):
+        raise ImageError('like a decompression bomb, many pixels out of few bytes')
     if side is not None and size != (side, side):
         raise ImageError(f'is {width}x{height}, not {side}x{side}; crop or scale it to that size first')
 
