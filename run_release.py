@@ -158,7 +158,7 @@ def output(path):
 
 
 def demo_command(args):
-    from release.pipeline import demo
+    from experiments.demo import demo
     seconds = demo(args.out, args.total_kimg)
     print(f'done in {format_time(seconds)}; everything is in {args.out}')
 

@@ -8,12 +8,12 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
+from helpers import ROOT
 
 from datasets import tfrecord
 from datasets.skipped import Skipped
 from dnnlib.util import UserError
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 TRAIN, EVAL = 23, 9
 
 

@@ -12,6 +12,7 @@ import sys
 import numpy as np
 import pytest
 import sqlalchemy as sa
+from helpers import ROOT, save_run
 from PIL import Image
 
 import run_release
@@ -21,8 +22,6 @@ from fingerprints.registry import Registry
 from release.attribute import Attributor, read_image
 from release.results import bits_needed
 from training.state import Snapshot
-
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
 @pytest.fixture
@@ -303,7 +302,6 @@ def test_after_the_demo_the_flags_to_use_are_told(tmp_path, monkeypatch):
 
 
 def test_registry_of_another_model(released, tmp_path):
-    from run_folder import save_run
     other = save_run(str(tmp_path / 'other'), seed=3)
     with pytest.raises(UserError, match='does not hold the model'):
         Attributor(other, released[1])
