@@ -22,7 +22,7 @@ SUFFIXES = ('.jpg', '.jpeg', '.jfif', '.png', '.webp', '.bmp', '.gif', '.tif', '
 MAX_FILE_BYTES = 256 << 20
 MAX_PIXELS = 1 << 27
 LARGE_PIXELS = 1 << 24
-LARGE_RATIO = 500  # pixels a byte of a large image's file: photographs have 1 to 50, an empty page as PNG about 350
+LARGE_RATIO = 1100  # pixels a byte of a large image's file: photographs have 1 to 50, an empty grey page in PNG 1032
 _one_large_image = threading.Lock()  # so that several threads do not need that memory several times
 
 KINDS = {stat.S_IFDIR: 'a folder', stat.S_IFIFO: 'a named pipe', stat.S_IFSOCK: 'a socket',
