@@ -49,7 +49,7 @@ def make_parser():
 
 def issue_command(args):
     from fingerprints.registry import Registry, check_name
-    from release.instance import issue, issuing_snapshot
+    from release.issue import issue, issuing_snapshot
     for name in args.name:
         check_name(name)
     if len(set(args.name)) < len(args.name):

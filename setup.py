@@ -1,8 +1,8 @@
 """Installs the packages and scripts with pinned dependencies; constraints.txt pins what those depend on."""
 from setuptools import setup
 
-PACKAGES = ['dnnlib', 'dnnlib.ops', 'dnnlib.ops.native', 'fingerprints', 'datasets', 'metrics', 'training', 'release',
-            'experiments', 'benchmarks']
+PACKAGES = ['dnnlib', 'dnnlib.ops', 'dnnlib.ops.native', 'fingerprints', 'datasets', 'metrics', 'models', 'training',
+            'release', 'experiments', 'benchmarks']
 
 setup(
     name='scalable-fingerprinting',

@@ -13,6 +13,18 @@ def to_float(images):
     return np.asarray(images, np.float32) / 127.5 - 1
 
 
+def to_uint8_tensor(images):
+    """`to_uint8` of a TensorFlow tensor."""
+    import tensorflow as tf
+    return tf.cast(tf.clip_by_value(tf.round((images + 1) * 127.5), 0, 255), tf.uint8)
+
+
+def to_float_tensor(images):
+    """`to_float` of a TensorFlow tensor; one that is float already is returned as it is."""
+    import tensorflow as tf
+    return tf.cast(images, tf.float32) / 127.5 - 1 if images.dtype == tf.uint8 else images
+
+
 def grid(images, columns):
     """Tiles uint8 images [N, H, W, 3] row by row into one [rows·H, columns·W, 3]; missing tiles are black."""
     images = np.asarray(images)

@@ -11,12 +11,11 @@ from dnnlib.util import UserError, make_folder, progress, read_json, write_json
 from fingerprints.registry import Registry
 from metrics.base import Options, run_metric
 from release.attribute import Attributor
-from release.instance import issue
+from release.issue import issue
 from release.report import attribution_table, residual_picture
-from training.config import make_config
-from training.evaluation import snapshot_model
-from training.state import Snapshot
-from training.training_loop import Plan, train
+from training.config import Plan, make_config
+from training.loop import train
+from training.snapshot import Snapshot
 
 USERS = ('alice', 'bob')
 IMAGES = 64
@@ -45,7 +44,7 @@ def demo(out, total_kimg=None):
     train(Plan('quickstart', config, run_dir, 0), dataset)
     snapshot = Snapshot(run_dir)
     print('2. Bit accuracy over 1000 latents and fingerprints', flush=True)
-    accuracy = run_metric('bit_accuracy', snapshot_model(snapshot), dataset, Options(num_images=1000))
+    accuracy = run_metric('bit_accuracy', snapshot.model(), dataset, Options(num_images=1000))
     print(f'   float {accuracy["float"]:.4f}  uint8 {accuracy["uint8"]:.4f}  saved PNG {accuracy["png"]:.4f}')
     rows, report = release(out, run_dir, dataset, snapshot.config)
     print(attribution_table(rows, config.fingerprint_bits, len(USERS), RATES))

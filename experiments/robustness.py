@@ -15,8 +15,7 @@ from dnnlib.images import to_uint8
 from dnnlib.util import append_json_line, make_folder
 from metrics.base import Options, generate_images, run_metric
 from metrics.robustness import PERTURBATIONS, perturb
-from training.evaluation import snapshot_model
-from training.state import Snapshot
+from training.snapshot import Snapshot
 
 RATE = '1e-06'
 CAPTION = 16  # pixels of height
@@ -72,7 +71,7 @@ def picture(path, image, curves, seed):
 
 def main(args):
     snapshot = Snapshot(args.run, args.kimg)
-    model = snapshot_model(snapshot)
+    model = snapshot.model()
     record = run_metric('robustness', model, None, Options(num_images=args.num_images, seed=args.seed))
     append_json_line(os.path.join(args.run, 'metrics.jsonl'), {'kimg': snapshot.kimg, **record})
     print(table(record['curves']))

@@ -8,8 +8,7 @@ from PIL import Image
 from dnnlib.images import to_float
 from dnnlib.util import progress
 from fingerprints.attribution import Attribution, attribute
-from release.instance import released_snapshot
-from training.evaluation import snapshot_model
+from release.issue import released_snapshot
 
 BATCH = 64
 
@@ -57,7 +56,7 @@ class Attributor:
     """
 
     def __init__(self, run_dir, registry):
-        self.model = snapshot_model(released_snapshot(run_dir, registry), BATCH)
+        self.model = released_snapshot(run_dir, registry).model(BATCH)
         self.names, self.codes = registry.codes()
 
     def __call__(self, paths, fpr):
