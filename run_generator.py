@@ -22,6 +22,7 @@ def main(args):
     import numpy as np
 
     from dnnlib.images import to_uint8
+    from dnnlib.pictures import tile_zoom
     from release.report import residual_picture
     from training.grids import write_grids
     from training.snapshot import Snapshot
@@ -36,7 +37,7 @@ def main(args):
         codes = rng.integers(0, 2, [2, model.fingerprint_bits])
         images = {name: to_uint8(model.generate(latents, np.repeat(code[None], args.side, 0)))
                   for name, code in zip(('fingerprint 1', 'fingerprint 2'), codes)}
-        residual_picture(path.format('residual'), images, list(images), max(1, 96 // model.resolution))
+        residual_picture(path.format('residual'), images, list(images), tile_zoom(model.resolution))
     print(f'pictures of snapshot {snapshot.kimg} kimg are in {out}')
 
 

@@ -7,6 +7,7 @@ import tensorflow as tf
 from PIL import Image
 
 from datasets.sources import find_dataset
+from dnnlib.pictures import tile_zoom
 from dnnlib.util import UserError, make_folder, progress, read_json, write_json
 from fingerprints.registry import Registry
 from metrics.base import Options, run_metric
@@ -74,7 +75,7 @@ def release(out, run_dir, dataset, config):
     latents = np.random.default_rng(2).standard_normal([IMAGES, config.latent_dim]).astype(np.float32)
     images = {name: draw(folder, latents) for name, folder in folders.items()}
     residual_picture(os.path.join(out, 'demo.png'), {name: images[name][:COLUMNS] for name in USERS}, USERS,
-                     max(1, 96 // dataset.resolution))
+                     tile_zoom(dataset.resolution))
     images['real digits'] = next(dataset.images('eval', IMAGES, IMAGES))
     print('5. Attributing all of them', flush=True)
     attributor = Attributor(run_dir, registry)

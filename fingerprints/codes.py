@@ -1,5 +1,6 @@
 """Fingerprint codes: drawing them, writing them as text, comparing them."""
 import secrets
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -8,49 +9,48 @@ from dnnlib.util import UserError
 MIN_BITS, MAX_BITS = 8, 512
 
 
-def check_bits(bits):
-    """Returns `bits` where it is a length a code can have. Raises UserError where not."""
-    if not MIN_BITS <= bits <= MAX_BITS:
-        raise UserError(f'{bits} bits is out of range; a fingerprint has {MIN_BITS} to {MAX_BITS}')
-    return bits
+def check_num_bits(num_bits: int) -> None:
+    """Raises UserError unless a code can have that many bits."""
+    if not MIN_BITS <= num_bits <= MAX_BITS:
+        raise UserError(f'{num_bits} bits is out of range; a fingerprint has {MIN_BITS} to {MAX_BITS}')
 
 
-def draw_code(bits, rng=None):
-    """Draws a code [bits] uint8 0/1, uniformly over all 2^bits.
+def draw_code(num_bits: int) -> np.ndarray:
+    """Draws a code [num_bits] uint8 0/1, uniformly over all 2^num_bits.
 
     The bits come from the operating system's secure source, since whoever can guess a user's code can frame that user.
-    `rng`, a np.random.Generator, replaces it in tests. Raises UserError for a length out of range.
+    Raises UserError for a length out of range.
     """
-    size = -(-check_bits(bits) // 8)
-    data = rng.bytes(size) if rng is not None else secrets.token_bytes(size)
-    return np.unpackbits(np.frombuffer(data, np.uint8))[:bits]
+    check_num_bits(num_bits)
+    data = secrets.token_bytes(-(-num_bits // 8))
+    return np.unpackbits(np.frombuffer(data, np.uint8))[:num_bits]
 
 
-def code_to_text(code):
-    """Writes a code [bits] 0/1 as a string of '0' and '1', first bit first."""
+def code_to_text(code: Sequence[int]) -> str:
+    """Writes a code [num_bits] 0/1 as a string of '0' and '1', first bit first."""
     return ''.join('1' if bit else '0' for bit in code)
 
 
-def text_to_code(text):
-    """Reads what `code_to_text` wrote, as [bits] uint8. Raises UserError for other characters or a bad length."""
-    check_bits(len(text))
+def text_to_code(text: str) -> np.ndarray:
+    """Reads what `code_to_text` wrote, as [num_bits] uint8. Raises UserError for other characters or a bad length."""
+    check_num_bits(len(text))
     strange = sorted(set(text) - {'0', '1'})
     if strange:
         raise UserError(f'a code is written in 0 and 1 only, not {strange[0]!r}')
     return np.frombuffer(text.encode(), np.uint8) - ord('0')
 
 
-def signs(bits):
+def signs(bits: np.ndarray) -> np.ndarray:
     """Maps bits 0/1 to float32 -1/+1."""
     return np.asarray(bits, np.float32) * 2 - 1
 
 
-def matching_bits(read, codes):
-    """Counts the bits that agree between what was read [..., bits] and every code [U, bits], both 0/1: int16 [..., U].
+def matching_bits(read: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """Counts the bits that agree between what was read [..., num_bits] and every code [U, num_bits]: int16 [..., U].
 
-    As ±1 the scalar product is agreements minus disagreements; float32 holds it exactly.
+    Both are 0/1. As ±1 the scalar product is agreements minus disagreements; float32 holds it exactly.
     """
     read, codes = np.asarray(read), np.asarray(codes)
-    bits = codes.shape[-1]
-    assert read.shape[-1] == bits, (read.shape, codes.shape)
-    return ((signs(read) @ signs(codes).T + bits) / 2).astype(np.int16)
+    num_bits = codes.shape[-1]
+    assert read.shape[-1] == num_bits, (read.shape, codes.shape)
+    return ((signs(read) @ signs(codes).T + num_bits) / 2).astype(np.int16)

@@ -1,7 +1,8 @@
 """The three grids of a snapshot."""
 import numpy as np
 
-from dnnlib.images import save_grid, to_uint8
+from dnnlib.images import to_uint8
+from dnnlib.pictures import save_grid, tile_zoom
 
 
 def write_grids(model, seed, path, side=8):
@@ -13,7 +14,7 @@ def write_grids(model, seed, path, side=8):
     rng = np.random.default_rng(seed)
     latents = rng.standard_normal([side * side, model.latent_dim])
     fingerprints = rng.integers(0, 2, [side * side, model.fingerprint_bits])
-    zoom = max(1, 64 // model.resolution)
+    zoom = tile_zoom(model.resolution, 64)
     for name, z, c in (('arbitrary', latents, fingerprints),
                        ('same_fingerprint', latents, np.repeat(fingerprints[:1], side * side, 0)),
                        ('same_latent', np.repeat(latents[:1], side * side, 0), fingerprints)):

@@ -8,8 +8,8 @@ import platform
 import numpy as np
 import tensorflow as tf
 
-from dnnlib.images import save_grid
 from dnnlib.ops import native
+from dnnlib.pictures import save_grid, tile_zoom
 from dnnlib.util import (
     Log,
     UserError,
@@ -174,7 +174,7 @@ class Loop:
         """Grids of real images and of the untrained generator."""
         if self.chief:
             reals = next(self.dataset.images('train', 64, 64))
-            save_grid(self.path('reals.png'), reals, 8, max(1, 64 // self.dataset.resolution))
+            save_grid(self.path('reals.png'), reals, 8, tile_zoom(self.dataset.resolution, 64))
             write_grids(self.model, self.config.seed, self.path('fakes_{}_000000.png'))
 
     def _tick(self, batches):

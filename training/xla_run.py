@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from dnnlib import cli
-from dnnlib.images import save_grid
+from dnnlib.pictures import save_grid, tile_zoom
 from dnnlib.util import (
     Log,
     UserError,
@@ -238,7 +238,7 @@ class Run:
             if 'decode' in self.package.steps:
                 right.append((np.asarray(self.package.run('decode', images=images)['result']) > 0) == bits)
         save_grid(os.path.join(self.out, f'fakes_{self.ticks.kimg:06d}.png'), np.concatenate(pictures)[:GRID], 8,
-                  max(1, 64 // pictures[0].shape[1]))
+                  tile_zoom(pictures[0].shape[1], 64))
         if right:
             self.log(f'kimg {self.ticks.kimg}  bit_accuracy on uint8, averaged model, '
                      f'{len(right) * config.batch_size} images: {np.mean(right):.4f}')

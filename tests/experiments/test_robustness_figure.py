@@ -6,7 +6,8 @@ import sys
 import numpy as np
 from PIL import Image
 
-from experiments.robustness import CAPTION, LABEL, picture, table
+from dnnlib.pictures import CAPTION, LABEL
+from experiments.robustness import picture, table
 from helpers import ROOT, save_run
 from metrics.robustness import PERTURBATIONS
 

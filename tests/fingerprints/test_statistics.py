@@ -44,10 +44,20 @@ def test_senseless_rates_are_refused(fpr):
         statistics.threshold(32, 1, fpr)
 
 
-def test_the_papers_p_value():
-    assert statistics.accuracy_p_value(1.0, 128) == 2.0 ** -128
-    assert statistics.accuracy_p_value(0.991, 128) == pytest.approx(float(exact_tail(126, 128)))  # of 126.8 bits
-    assert statistics.accuracy_p_value(0.29, 100) == pytest.approx(float(exact_tail(29, 100)))
+@pytest.mark.parametrize('accuracy, printed', [
+    (0.989, 1e-35), (0.991, 1e-35), (0.999, 1e-37), (0.987, 1e-35), (0.990, 1e-35),
+    (0.983, 1e-34), (0.993, 1e-35), (0.999, 1e-37), (0.927, 1e-25), (0.896, 1e-21)])
+def test_the_published_p_values_keep_the_bounds_printed_beside_them(accuracy, printed):
+    """Table 1 of Yu et al. 2022, fingerprinted rows, CelebA then LSUN bedroom: 128 bits, "p <"."""
+    exact = exact_tail(math.floor(Fraction(str(accuracy)) * 128) + 1, 128)
+    assert statistics.accuracy_p_value(accuracy, 128) == pytest.approx(float(exact)) and exact < printed
+
+
+def test_the_published_p_value_is_that_of_more_bits_than_the_mean():
+    assert statistics.accuracy_p_value(1.0, 128) == 2.0 ** -128  # no more than all can be right
+    assert statistics.accuracy_p_value(0.991, 128) == pytest.approx(float(exact_tail(127, 128)))  # of 126.8 bits
+    assert statistics.accuracy_p_value(0.29, 100) == pytest.approx(float(exact_tail(30, 100)))
+    assert statistics.accuracy_p_value(0, 8) == pytest.approx(float(exact_tail(1, 8)))
 
 
 @pytest.mark.parametrize('successes, trials', [(0, 10), (3, 10), (10, 10), (991, 1000)])
