@@ -10,6 +10,18 @@ from absl import app, flags
 from absl.flags import argparse_flags
 
 from dnnlib.util import UserError
+from dnnlib.version import versions
+
+
+class _Version(argparse.Action):
+    """Prints the versions, looked up only when asked for, and exits."""
+
+    def __init__(self, option_strings, dest, help):
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, default=argparse.SUPPRESS, help=help)
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        print(versions())
+        parser.exit()
 
 
 class ArgumentParser(argparse_flags.ArgumentParser):
@@ -19,6 +31,7 @@ class ArgumentParser(argparse_flags.ArgumentParser):
         kwargs.setdefault('formatter_class', argparse.ArgumentDefaultsHelpFormatter)
         kwargs.setdefault('inherited_absl_flags', None)
         super().__init__(allow_abbrev=False, **kwargs)
+        self.add_argument('--version', action=_Version, help='show the versions of project, Python and TensorFlow')
 
     def _options(self):
         nested = [parser for action in self._actions if isinstance(action, argparse._SubParsersAction)
