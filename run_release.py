@@ -106,7 +106,7 @@ def describe(result):
 
 
 def demo_command(args):
-    from release.pipeline import demo
+    from experiments.demo import demo
     seconds = demo(args.out, args.total_kimg)
     print(f'done in {format_time(seconds)}; everything is in {args.out}')
 

@@ -8,11 +8,10 @@ import zipfile
 
 import numpy as np
 import pytest
+from helpers import ROOT
 from PIL import Image
 
 from datasets.tfrecord import open_dataset
-
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
 def tool(*words, cwd):

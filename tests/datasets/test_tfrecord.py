@@ -9,11 +9,11 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
+from helpers import ROOT
 
 from datasets import tfrecord
 from dnnlib.util import UserError
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 TRAIN, EVAL = 23, 9
 
 

@@ -10,6 +10,7 @@ import zipfile
 import numpy as np
 import pytest
 import tensorflow as tf
+from helpers import ROOT
 
 from datasets.tfrecord import open_dataset, write_dataset
 from dnnlib.util import UsageError, UserError
@@ -19,7 +20,6 @@ from training.evaluation import snapshot_model
 from training.state import Snapshot, TrainState
 from training.steps import TrainingSteps
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 FLAGS = ['--config=quickstart', '--fmap-base=32', '--fmap-max=4', '--latent-dim=6', '--embedding-dim=8',
          '--fingerprint-bits=8', '--batch-size=20', '--tick-kimg=1', '--total-kimg=2', '--snapshot-ticks=1',
          '--image-snapshot-ticks=1', '--consistency-ramp=1-2', '--path-length-weight=2', '--r1-gamma=1',

@@ -4,14 +4,11 @@ import subprocess
 import sys
 
 import numpy as np
+from helpers import ROOT, save_run
 from PIL import Image
 
 from experiments.robustness import CAPTION, LABEL, picture, table
 from metrics.robustness import PERTURBATIONS
-
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-sys.path.insert(0, os.path.join(ROOT, 'tests', 'release'))
-from run_folder import save_run  # noqa: E402
 
 
 def curves():

@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 import sqlalchemy as sa
+from helpers import ROOT, save_run
 from PIL import Image
 
 from dnnlib.images import to_float
@@ -14,8 +15,6 @@ from dnnlib.util import UserError
 from fingerprints.registry import Registry
 from release.attribute import Attributor, read_image
 from training.state import Snapshot
-
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
 @pytest.fixture
@@ -85,7 +84,6 @@ def test_other_modes_become_rgb(picture, mode):
 
 
 def test_registry_of_another_model(released, tmp_path):
-    from run_folder import save_run
     other = save_run(str(tmp_path / 'other'), seed=3)
     with pytest.raises(UserError, match='does not hold the model'):
         Attributor(other, released[1])

@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
+from helpers import save_run
 from tensorflow.core.protobuf import saved_model_pb2
 
 from dnnlib.util import UserError, sha256_folder
@@ -140,7 +141,6 @@ def test_existing_folder_is_kept(released):
 
 
 def test_partly_modulated_and_plain_models(tmp_path):
-    from run_folder import save_run
     run_dir = save_run(str(tmp_path / 'partly'), res_modulated_range='8-8')
     registry = Registry(str(tmp_path / 'registry.sqlite'), create=True)
     folder, _ = issue(run_dir, registry, 'dave', str(tmp_path / 'instances'))
@@ -152,7 +152,6 @@ def test_partly_modulated_and_plain_models(tmp_path):
 
 
 def test_one_registry_per_model(released, tmp_path):
-    from run_folder import save_run
     _, registry, _ = released
     other = save_run(str(tmp_path / 'other'), seed=5)
     with pytest.raises(UserError, match='does not hold the model'):
@@ -161,7 +160,6 @@ def test_one_registry_per_model(released, tmp_path):
 
 def test_released_snapshots_of_the_same_name_are_kept_apart(tmp_path):
     """A run folder trained anew has snapshots of the old names; whom the old model was issued to stays attributable."""
-    from run_folder import save_run
     registries = []
     for seed in (0, 5):
         run_dir = save_run(str(tmp_path / 'run'), seed=seed)

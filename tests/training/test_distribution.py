@@ -5,10 +5,10 @@ import sys
 
 import pytest
 import tensorflow as tf
+from helpers import ROOT
 
 from training.distribution import make_strategy
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 CODE = '''
 import tensorflow as tf
 from training.distribution import make_strategy

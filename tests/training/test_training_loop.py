@@ -13,6 +13,7 @@ import time
 import numpy as np
 import pytest
 import tensorflow as tf
+from helpers import ROOT
 
 from datasets.tfrecord import write_dataset
 from dnnlib.util import UserError, read_json, read_json_lines, write_json
@@ -20,7 +21,6 @@ from training.config import make_config
 from training.state import Snapshot, list_snapshots, snapshot_files
 from training.training_loop import Plan, train
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 FLAGS = dict(fmap_base=64, fmap_max=8, latent_dim=6, embedding_dim=8, fingerprint_bits=8, ops='ref', batch_size=8,
              tick_kimg=1, total_kimg=4, snapshot_ticks=1, consistency_ramp='1-3', metrics='none',
              path_length_weight=2.0)

@@ -5,8 +5,8 @@ import subprocess
 import sys
 
 import pytest
+from helpers import ROOT
 
-ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), *['..'] * 3))
 USE = '''
 import numpy as np
 from dnnlib.ops import native

@@ -1,6 +1,5 @@
-"""The whole path in one call: train, issue, draw, save, attribute, report."""
+"""The whole path in one call: train, issue, generate, save, attribute, report. It deletes nothing."""
 import os
-import shutil
 import time
 
 import numpy as np
@@ -8,7 +7,7 @@ import tensorflow as tf
 from PIL import Image
 
 from datasets.sources import find_dataset
-from dnnlib.util import make_folder, progress, write_json
+from dnnlib.util import UserError, make_folder, progress, read_json, write_json
 from fingerprints.registry import Registry
 from metrics.base import Options, run_metric
 from release.attribute import Attributor
@@ -23,18 +22,23 @@ USERS = ('alice', 'bob')
 IMAGES = 64
 RATES = (1e-3, 1e-6)
 COLUMNS = 12
+MARKER = 'demo.json'  # tells a folder that the demo made from any other
+REGISTRY = 'registry.sqlite'
 
 
 def demo(out, total_kimg=None):
     """Trains quickstart on digits, issues two users, attributes 64 images of each and 64 real ones. Returns seconds.
 
-    `out` gets data, run, registry, instances, images, report.json and demo.png. A second call resumes the training
-    and issues anew.
+    `out` gets data, run, registry, instances, images, report.json and demo.png. A second call resumes: it trains what
+    is left and issues who has no instance yet.
+
+    Raises:
+        UserError: `out` holds what the demo did not make, or instances of a shorter or longer training.
     """
     begun = time.time()
-    make_folder(out)
-    dataset = find_dataset('digits', os.path.join(out, 'data'))
     config = make_config('quickstart', {'total_kimg': total_kimg} if total_kimg else {})
+    claim(out, config.total_kimg)
+    dataset = find_dataset('digits', os.path.join(out, 'data'))
     run_dir = os.path.join(out, 'run')
     print(f'1. Training on {dataset.num_images("train")} digits, {config.fingerprint_bits} bits, '
           f'{config.total_kimg} kimg, on the CPU; {run_dir}/log.txt keeps this', flush=True)
@@ -50,20 +54,23 @@ def demo(out, total_kimg=None):
     return time.time() - begun
 
 
+def claim(out, total_kimg):
+    """Makes `out` the demo's folder. Raises UserError for a folder of something else, or of another demo."""
+    marker = os.path.join(out, MARKER)
+    if os.path.isdir(out) and os.listdir(out) and not os.path.exists(marker):
+        raise UserError(f'{out} holds files that the demo did not make; name a new or empty folder with --out')
+    if os.path.exists(os.path.join(out, REGISTRY)) and read_json(marker)['total_kimg'] != total_kimg:
+        raise UserError(f'{out} holds instances of a training of {read_json(marker)["total_kimg"]} kimg, not '
+                        f'{total_kimg}; name another folder with --out')
+    make_folder(out)
+    write_json(marker, {'made_by': 'run_release.py demo', 'total_kimg': total_kimg})
+
+
 def release(out, run_dir, dataset, config):
     """Issues USERS, lets each SavedModel draw, attributes everything. Returns report rows and JSON records."""
-    for name in ('instances', 'images'):
-        shutil.rmtree(os.path.join(out, name), ignore_errors=True)
-    path = os.path.join(out, 'registry.sqlite')
-    if os.path.exists(path):
-        os.unlink(path)
-    registry = Registry(path, create=True)
+    registry = Registry(os.path.join(out, REGISTRY), create=True)
     print(f'3. Issuing {" and ".join(USERS)}', flush=True)
-    folders = {}
-    for name in USERS:
-        started = time.time()
-        folders[name], digest = issue(run_dir, registry, name, os.path.join(out, 'instances'))
-        print(f'   {folders[name]}  sha256 {digest[:16]}…  {time.time() - started:.1f}s')
+    folders = {name: issued_folder(run_dir, registry, name, os.path.join(out, 'instances')) for name in USERS}
     print(f'4. Drawing {IMAGES} images from each instance, and taking {IMAGES} real ones; saved as PNG', flush=True)
     latents = np.random.default_rng(2).standard_normal([IMAGES, config.latent_dim]).astype(np.float32)
     images = {name: draw(folder, latents) for name, folder in folders.items()}
@@ -77,6 +84,20 @@ def release(out, run_dir, dataset, config):
         paths = save_images(pictures, os.path.join(out, 'images', source.replace(' ', '_')))
         rows.append((source, source if source in USERS else None, list(attributor(paths, RATES[0]))))
     return rows, {source: [result.record() for result in results] for source, _, results in rows}
+
+
+def issued_folder(run_dir, registry, name, instances):
+    """The folder of the user's instance, which is issued if the registry does not hold the user yet."""
+    folder = os.path.join(instances, name, '1')
+    if name in [user.name for user in registry.list()]:
+        if not os.path.isdir(folder):
+            raise UserError(f'{folder} is missing, though {name} has been issued; name another folder with --out')
+        print(f'   {folder} is there', flush=True)
+        return folder
+    started = time.time()
+    folder, digest = issue(run_dir, registry, name, instances)
+    print(f'   {folder}  sha256 {digest[:16]}…  {time.time() - started:.1f}s', flush=True)
+    return folder
 
 
 def draw(folder, latents):

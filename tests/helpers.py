@@ -1,18 +1,20 @@
-"""Makes a run folder with a snapshot of small untrained networks, without training."""
+"""What several test files need: the project's root, and a run folder of small untrained networks."""
 import dataclasses
 import os
 
-import tensorflow as tf
-
 from dnnlib.util import write_json
-from training.config import make_config
-from training.state import TrainState
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 BITS = 16
 
 
 def save_run(folder, seed=0, **overrides):
     """Writes training_options.json and one snapshot at 1 kimg; noise strengths and averages are not their initial 0."""
+    import tensorflow as tf
+
+    from training.config import make_config
+    from training.state import TrainState
     config = make_config('quickstart', dict(fmap_base=64, fmap_max=8, latent_dim=6, embedding_dim=8, seed=seed,
                                             fingerprint_bits=BITS, ops='ref', **overrides))
     state = TrainState(config, 16)
