@@ -1,16 +1,13 @@
 """The commands that `pip install -e .` puts on PATH: fingerprint-train and the others (setup.py names them)."""
-import importlib
 import os
+import runpy
 import sys
-
-from dnnlib import cli
 
 
 def _run(script):
     # As `python SCRIPT.py` does: this folder first, so that another package named datasets or metrics is not taken.
     sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-    module = importlib.import_module(script)
-    cli.run(module.make_parser(), module.main)
+    runpy.run_module(script, run_name='__main__')
 
 
 def train():
