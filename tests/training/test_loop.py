@@ -210,7 +210,7 @@ def test_two_processes_in_one_folder(dataset, tmp_path):
     with open(tmp_path / '.lock0', 'w') as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(UserError, match='another process'):
-            train(plan(tmp_path, tiny_config), dataset)
+            train(plan(tmp_path), dataset)
 
 
 def test_snapshot_that_is_not_there(finished):
