@@ -16,6 +16,8 @@ import sys
 IS_SUPPORTED = (3, 9) <= sys.version_info[:2] <= (3, 13)
 HAS_KERAS_3 = sys.version_info >= (3, 12)
 TENSORFLOW = '2.21.0' if HAS_KERAS_3 else '2.15.1'
+# What nvcc builds for without a GPU in sight, as far as it knows them. TensorFlow 2.15's CUDA 12.2 ends at Hopper.
+CUDA_ARCHITECTURES = ('80', '90', '100', '120') if HAS_KERAS_3 else ('80', '90')
 CONSTRAINTS = 'constraints-3.12.txt' if HAS_KERAS_3 else 'constraints.txt'
 FILTER = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'stderr_filter.py')
 
