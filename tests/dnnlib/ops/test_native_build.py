@@ -6,10 +6,9 @@ import sys
 
 import pytest
 
-from helpers import ROOT
-
 from dnnlib import lanes
 from dnnlib.ops.native import compiler
+from helpers import ROOT
 
 USE = '''
 import numpy as np
