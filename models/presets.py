@@ -8,7 +8,7 @@
 import dataclasses
 from typing import Optional
 
-METHOD_NAMES = ('fingerprinted', 'stylegan2')
+METHOD_NAMES = ('fingerprinted', 'bound', 'stylegan2')
 
 
 @dataclasses.dataclass(frozen=True)
