@@ -89,7 +89,7 @@ def issue_command(args):
         check_name(name)
     if len(set(args.name)) < len(args.name):
         raise UsageError('the same name twice; every user has one instance')
-    from release.instance import issue, issuing_snapshot  # here, since it takes seconds to import
+    from release.issue import issue, issuing_snapshot  # here, since it takes seconds to import
     from release.results import bits_needed
     registry = Registry(args.registry, create=True)
     snapshot = issuing_snapshot(args.run, registry, args.kimg)

@@ -1,34 +1,50 @@
-"""Installs the packages and scripts with pinned dependencies; constraints.txt pins what those depend on."""
-from setuptools import setup
+"""Installs the packages and scripts with pinned dependencies, by `pip install -e .` only (see build_backend.py).
 
-PACKAGES = ['dnnlib', 'dnnlib.ops', 'dnnlib.ops.native', 'fingerprints', 'datasets', 'metrics', 'training', 'release',
-            'experiments', 'benchmarks']
+What these depend on is pinned by constraints.txt (Python 3.9 to 3.11) and constraints-3.12.txt (3.12 and 3.13).
+"""
+import runpy
+
+from setuptools import find_packages, setup
+
+SCRIPTS = {'fingerprint-train': 'train', 'fingerprint-generate': 'generate', 'fingerprint-metrics': 'metrics',
+           'fingerprint-release': 'release', 'fingerprint-dataset': 'dataset'}
+
+OLDER = '; python_version < "3.12"'
+NEWER = '; python_version >= "3.12"'
 
 setup(
     name='scalable-fingerprinting',
-    version='0.1.0',
+    version=runpy.run_path('dnnlib/version.py')['VERSION'],
     description='StyleGAN2 whose every copy signs its images: fingerprinted instances, registry, attribution',
     license='Apache-2.0',
-    python_requires='>=3.9,<3.12',
-    packages=PACKAGES,
-    py_modules=['run_training', 'run_generator', 'run_metrics', 'run_release', 'dataset_tool'],
-    package_data={'dnnlib.ops.native': ['*.cc', '*.h', '*.cu.cc']},
+    python_requires='>=3.9,<3.14',
+    packages=find_packages(),
+    py_modules=['run_training', 'run_generator', 'run_metrics', 'run_release', 'dataset_tool', 'console_scripts'],
+    entry_points={'console_scripts': [f'{name} = console_scripts:{function}' for name, function in SCRIPTS.items()]},
     install_requires=[
-        'tensorflow==2.15.1',
-        'numpy==1.26.4',
-        'scipy==1.13.1',
-        'pillow==11.3.0',
+        'tensorflow==2.15.1' + OLDER,
+        'tensorflow==2.21.0' + NEWER,
+        'tf-keras==2.21.0' + NEWER,
+        'tensorboard==2.21.0' + NEWER,  # tf.summary is in it, and TensorFlow 2.21 no longer requires it
+        'numpy==1.26.4' + OLDER,
+        'numpy==2.4.6' + NEWER,
+        'scipy==1.13.1' + OLDER,
+        'scipy==1.17.1' + NEWER,
+        'pillow==11.3.0',  # the same in both: which bytes an image file decodes to must not depend on the Python
         'absl-py==2.1.0',
-        'tensorflow-datasets==4.9.3',
-        'tensorflow-metadata==1.15.0',  # newer ones need protobuf 5, which TensorFlow 2.15 refuses
+        'tensorflow-datasets==4.9.3' + OLDER,
+        'tensorflow-datasets==4.9.10' + NEWER,
+        'tensorflow-metadata==1.15.0' + OLDER,  # newer ones need protobuf 5, which TensorFlow 2.15 refuses
         'SQLAlchemy==2.0.44',
-        'scikit-learn==1.6.1',
+        'cryptography==50.0.2',
+        'scikit-learn==1.6.1' + OLDER,
+        'scikit-learn==1.9.1' + NEWER,
         'lmdb==1.7.3',
         'tqdm==4.67.1',
     ],
     extras_require={
-        'test': ['pytest==8.4.2', 'ruff==0.14.4'],
-        'gpu': ['tensorflow[and-cuda]==2.15.1'],
+        'test': ['pytest==8.4.2', 'ruff==0.14.4', 'hypothesis==6.141.1', 'mpmath==1.3.0'],
+        'gpu': ['tensorflow[and-cuda]==2.15.1' + OLDER, 'tensorflow[and-cuda]==2.21.0' + NEWER],
         'postgresql': ['psycopg[binary]==3.2.12'],
     },
 )

@@ -38,19 +38,19 @@ class Upfirdn2d(ctypes.Structure):
 class FusedBiasAct(ctypes.Structure):
     """fused_bias_act.h"""
     _fields_ = [*((name, ctypes.c_int64) for name in ('n', 'pixels', 'c')),
-                *((name, POINTER) for name in ('scale', 'noise', 'strength', 'bias')),
+                *((name, POINTER) for name in ('bias', 'scale', 'noise', 'strength')),
                 ('noise_stride', ctypes.c_int64), ('alpha', ctypes.c_float), ('gain', ctypes.c_float)]
 
 
 class Grad(ctypes.Structure):
     """fused_bias_act.h, FusedBiasActGrad"""
-    _fields_ = [(name, POINTER) for name in ('dy', 'ref', 'dx', 'dscale', 'dbias', 'dstrength')]
+    _fields_ = [(name, POINTER) for name in ('dy', 'sign_source', 'dx', 'dbias', 'dscale', 'dstrength')]
 
 
 class GradGrad(ctypes.Structure):
     """fused_bias_act.h, FusedBiasActGradGrad"""
-    _fields_ = [(name, POINTER) for name in ('gdx', 'gdscale', 'gdbias', 'gdstrength', 'dy', 'ref', 'ddy', 'dx',
-                                             'dscale')]
+    _fields_ = [(name, POINTER) for name in ('gdx', 'gdbias', 'gdscale', 'gdstrength', 'dy', 'sign_source', 'ddy',
+                                             'dx', 'dscale')]
 
 
 def build(folder, on_host=False, optimize='-O3'):
@@ -89,7 +89,7 @@ class Launchers:
 
     def parameters(self, x, bias, scale=None, noise=None, strength=None):
         n, height, width, channels = x.shape
-        return FusedBiasAct(n, height * width, channels, *map(address, (scale, noise, strength, bias)),
+        return FusedBiasAct(n, height * width, channels, *map(address, (bias, scale, noise, strength)),
                             height * width, ALPHA, GAIN)
 
     def workspace(self, x):
@@ -99,8 +99,9 @@ class Launchers:
     def fused_bias_act(self, x, y, *others):
         self.call('dnnlib_fused_bias_act_cuda', x, ctypes.byref(self.parameters(x, *others)), pointer(x), pointer(y))
 
-    def fused_bias_act_grad(self, x, others, workspace, dy, ref, dx, dbias, dscale=None, dstrength=None):
-        grad = Grad(*map(address, (dy, ref, dx, dscale, dbias, dstrength)))
+    def fused_bias_act_grad(self, x, others, workspace, dy, sign_source, dx, dbias, dscale=None,
+                            dstrength=None):
+        grad = Grad(*map(address, (dy, sign_source, dx, dbias, dscale, dstrength)))
         self.call('dnnlib_fused_bias_act_grad_cuda', x, ctypes.byref(self.parameters(x, *others)), ctypes.byref(grad),
                   pointer(workspace))
 
@@ -111,6 +112,11 @@ def address(tensor):
 
 def pointer(tensor):
     return POINTER(address(tensor))
+
+
+def tensor_sets(moved, device):
+    """How many sets of tensors, of `moved` bytes each, to take in turn so that together they exceed any cache."""
+    return max(1, min(8, -(-2 ** 28 // moved))) if device.type == 'cuda' else 1
 
 
 class Case:
@@ -134,9 +140,8 @@ class Case:
         if what in RESAMPLING:
             how = {key: RESAMPLING[what][key] for key in ('up', 'down', 'pad')}
             out = (shape[0], *(out_size(size, **how) for size in shape[1:3]), shape[3])
-        # Sets of tensors larger together than any cache, taken in turn.
         moved = traffic(what, shape, dtype.itemsize)[1]
-        for _ in range(max(1, min(8, -(-2 ** 28 // moved))) if device.type == 'cuda' else 1):
+        for _ in range(tensor_sets(moved, device)):
             x, others = draw(shape), [draw(size) for size in extra]
             written = {'y': empty(out), 'dx': empty(shape)}
             # The order of the inputs is bias, scale, noise, strength; of the noise no gradient is asked.
@@ -158,8 +163,8 @@ class Case:
         launchers.fused_bias_act(x, written['y'], *others)
         if both:
             gradients = [written[name] for name in ('dbias', 'dscale', 'dstrength') if name in written]
-            ref = x if len(others) > 1 else written['y']
-            launchers.fused_bias_act_grad(x, others, workspace, dy, ref, written['dx'], *gradients)
+            sign_source = x if len(others) > 1 else written['y']
+            launchers.fused_bias_act_grad(x, others, workspace, dy, sign_source, written['dx'], *gradients)
 
     def formula(self, x, *others):
         """The op in PyTorch, of x [N, C, H, W], as benchmarks/ops_torch.py writes it."""
@@ -235,7 +240,7 @@ def seconds(torch, device, run, rounds=7):
 def copy_seconds(torch, device, moved):
     """The time of a copy that reads moved / 2 bytes and writes as many."""
     sets = [(torch.ones(moved // 8, device=device), torch.ones(moved // 8, device=device))
-            for _ in range(max(1, min(8, -(-2 ** 28 // moved))) if device.type == 'cuda' else 1)]
+            for _ in range(tensor_sets(moved, device))]
 
     def run(index):
         source, target = sets[index % len(sets)]

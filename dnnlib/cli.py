@@ -13,6 +13,7 @@ from absl import app, flags
 from absl.flags import argparse_flags
 
 from dnnlib.util import UserError, printable
+from dnnlib.version import versions
 
 # What the machine refuses rather than the program gets wrong, and how to go on.
 ROOM = 'make room or choose another folder'
@@ -39,6 +40,17 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
         return super()._get_help_string(action)
 
 
+class _Version(argparse.Action):
+    """Prints the versions, looked up only when asked for, and exits."""
+
+    def __init__(self, option_strings, dest, help):
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, default=argparse.SUPPRESS, help=help)
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        print(versions())
+        parser.exit()
+
+
 class ArgumentParser(argparse_flags.ArgumentParser):
     """absl's argparse parser whose errors are one line with the nearest flag, and which accepts no abbreviations."""
 
@@ -49,6 +61,7 @@ class ArgumentParser(argparse_flags.ArgumentParser):
         for action in self._actions:
             if '--helpfull' in action.option_strings:  # absl's own: there are no further flags to show
                 action.help = argparse.SUPPRESS
+        self.add_argument('--version', action=_Version, help='show the versions of project, Python and TensorFlow')
 
     def _options(self):
         nested = [parser for action in self._actions if isinstance(action, argparse._SubParsersAction)

@@ -13,8 +13,6 @@ import threading
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from dnnlib.pictures import save_grid  # noqa: F401  (until every caller imports it from dnnlib.pictures)
-
 FORMATS = ('JPEG', 'PNG', 'WEBP', 'BMP', 'GIF', 'TIFF', 'PPM')  # no EPS, say, for which Pillow runs another program
 SUFFIXES = ('.jpg', '.jpeg', '.jfif', '.png', '.webp', '.bmp', '.gif', '.tif', '.tiff', '.ppm', '.pgm')
 
@@ -50,9 +48,9 @@ def to_uint8_tensor(images):
 
 
 def to_float_tensor(images):
-    """`to_float` in TensorFlow: uint8 images 0..255 to float32 in [-1, 1]."""
+    """`to_float` in TensorFlow: uint8 images 0..255 to float32 in [-1, 1]; float images are returned as they are."""
     import tensorflow as tf
-    return tf.cast(images, tf.float32) / 127.5 - 1
+    return tf.cast(images, tf.float32) / 127.5 - 1 if images.dtype == tf.uint8 else images
 
 
 def read_file(path):

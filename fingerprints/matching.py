@@ -23,7 +23,8 @@ class Attribution:
     reason: why. 'named'; 'nobody' reaches the threshold; 'several' do, which points to collusion or forgery; 'tie',
         several do and the two best agree equally well; 'unreachable', if all bits would not suffice for so many users.
     best_user, matching: the user whose code agrees most (of equals, the first), and in how many of `num_bits` bits.
-    p_value: the chance that any of `users` codes agrees this well by luck, for an image that stems from none of them.
+    p_value: the chance that any of `users` codes agrees this well by luck, for an image that stems from none of them;
+        or, if asked for, for all images and alignments tried.
     threshold: the fewest matching bits that name a user at the rate asked for; None if no number suffices.
     over_threshold: the names of all users that reach it, best first.
     second_user, second_matching: the runner-up; None if there is one user only.
@@ -41,7 +42,8 @@ class Attribution:
     users: int
 
 
-def attribute(logits: np.ndarray, names: Sequence[str], codes: np.ndarray, fpr: float) -> list[Attribution]:
+def attribute(logits: np.ndarray, names: Sequence[str], codes: np.ndarray, fpr: float, num_images: int = 1,
+              num_alignments: int = 1) -> list[Attribution]:
     """Names the user whom each image stems from.
 
     Args:
@@ -50,6 +52,9 @@ def attribute(logits: np.ndarray, names: Sequence[str], codes: np.ndarray, fpr: 
         codes: their codes [U, num_bits], 0/1. Revoked users belong here too: their instances are still out there.
         fpr: the largest acceptable chance, over all users together, of any user's passing for an image that stems from
             none of them.
+        num_images: how many pictures are looked at until one is held against someone, if `fpr` is to hold for all of
+            them together. 1: for each picture.
+        num_alignments: in how many versions (mirrored, shifted ...) each picture is tried.
 
     Returns:
         A list of N Attributions.
@@ -60,12 +65,13 @@ def attribute(logits: np.ndarray, names: Sequence[str], codes: np.ndarray, fpr: 
     """
     logits, codes = np.asarray(logits), np.asarray(codes)
     _check(logits, names, codes, fpr)
-    needed = threshold(codes.shape[1], len(codes), fpr)
+    tried = (len(codes), num_images, num_alignments)
+    needed = threshold(codes.shape[1], len(codes), fpr, num_images, num_alignments)
     results = []
     for start in range(0, len(logits), IMAGES_AT_ONCE):
         read = logits[start:start + IMAGES_AT_ONCE] > 0
         for candidates in _candidates(read, codes, needed):
-            results.append(_conclude(candidates, names, codes.shape[1], needed))
+            results.append(_conclude(candidates, names, codes.shape[1], needed, tried))
     return results
 
 
@@ -108,14 +114,14 @@ def _check(logits, names, codes, fpr):
         raise UserError('the decoder answered with values that are not finite; use another snapshot')
 
 
-def _conclude(candidates, names, num_bits, needed):
+def _conclude(candidates, names, num_bits, needed, tried):
     """The Attribution that follows from one image's candidates."""
     (best, matching), (second, second_matching) = (candidates + [(None, None)])[:2]
     over = [index for index, count in candidates if needed is not None and count >= needed]
     reason = _reason(over, matching == second_matching, needed)
     return Attribution(
         user=names[best] if reason == NAMED else None, reason=reason, best_user=names[best], matching=matching,
-        num_bits=num_bits, p_value=float(corrected(p_value(matching, num_bits), len(names))), threshold=needed,
+        num_bits=num_bits, p_value=float(corrected(p_value(matching, num_bits), *tried)), threshold=needed,
         over_threshold=tuple(names[index] for index in over),
         second_user=None if second is None else names[second], second_matching=second_matching, users=len(names))
 

@@ -11,8 +11,7 @@ from dnnlib.util import progress, project_version
 from fingerprints.matching import Attribution, attribute
 from fingerprints.registry import Registry
 from release.inputs import Input
-from release.instance import released_snapshot
-from training.evaluation import snapshot_model
+from release.issue import released_snapshot
 
 BATCH = 64
 
@@ -58,7 +57,7 @@ class Attributor:
 
     def __init__(self, run_dir: str, registry: Registry):
         snapshot = released_snapshot(run_dir, registry)
-        self.model = snapshot_model(snapshot, BATCH)
+        self.model = snapshot.model(BATCH)
         self.names, self.codes = registry.codes()
         self.revoked = {user.name: user.revoked_at for user in registry.list() if user.revoked_at}
         self.provenance = {'model_digest': snapshot.digest, 'snapshot_kimg': snapshot.kimg,

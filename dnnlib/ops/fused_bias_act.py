@@ -1,15 +1,14 @@
-"""What runs between two convolutions, in one op: demodulation, noise, bias, activation, gain; `ref` and `native`."""
-import numpy as np
+"""Fused scale, noise, bias, activation and gain, which stand between two convolutions: `ref` and `native`."""
 import tensorflow as tf
 
 from dnnlib.ops import native
 
-GAINS = {'linear': 1.0, 'lrelu': float(np.sqrt(2))}
+# (slope below zero, factor on the result): √2 about keeps the variance (He et al. 2015, arXiv 1502.01852).
+ACTIVATIONS = {'linear': (1.0, 1.0), 'lrelu': (0.2, 2 ** 0.5)}
 
 
-def fused_bias_act(x, bias=None, scale=None, noise=None, noise_strength=None, act='lrelu', alpha=0.2, gain=None,
-                   impl='auto'):
-    """act(x · scale + noise · noise_strength + bias) · gain, differentiable to second order in every tensor.
+def fused_bias_act(x, bias=None, scale=None, noise=None, noise_strength=None, act='lrelu', impl='auto'):
+    """act(x · scale + noise · noise_strength + bias), differentiable to second order in every tensor.
 
     Args:
         x: [N, H, W, C] or [N, C] float.
@@ -17,38 +16,26 @@ def fused_bias_act(x, bias=None, scale=None, noise=None, noise_strength=None, ac
         scale: [N, C], or None: the demodulation (arXiv 1912.04958, eq. 3), moved behind the convolution.
         noise: [N or 1, H, W, 1], or None; only with four-dimensional x, and together with noise_strength.
         noise_strength: scalar tensor, or None.
-        act: 'linear' or 'lrelu', leaky ReLU with slope `alpha` below zero.
-        alpha: slope of 'lrelu' below zero, >= 0.
-        gain: factor on the result, > 0; None is √2 for 'lrelu', 1 for 'linear'.
-        impl: 'ref' (TensorFlow's own ops, what exported instances need), 'native' (the custom op, an error where it
-            can't be loaded) or 'auto' (native where it loads, ref inside `tf.function(jit_compile=True)`).
+        act: 'linear', or 'lrelu': leaky ReLU with slope 0.2 below zero, times √2.
+        impl: 'ref' (TensorFlow's own ops, what exported instances need), 'native' (the custom op, an error if it
+            can't be loaded) or 'auto' (native if it loads, ref inside `tf.function(jit_compile=True)`).
 
     Returns:
         A tensor of x's shape and dtype.
 
     Raises:
-        ValueError: a shape or number that makes no sense; the message has the numbers.
+        ValueError: an unknown act or impl, or a shape that makes no sense; the message has the numbers.
     """
     x = tf.convert_to_tensor(x)
     bias, scale, noise, noise_strength = (
         t if t is None else tf.convert_to_tensor(t, x.dtype) for t in (bias, scale, noise, noise_strength))
-    gain = _checked_gain(act, alpha, gain)
+    if act not in ACTIVATIONS:
+        raise ValueError(f'act must be one of {", ".join(ACTIVATIONS)}, got {act!r}')
+    alpha, gain = ACTIVATIONS[act]
     _check_shapes(x.shape, bias, scale, noise, noise_strength)
-    alpha = 1.0 if act == 'linear' else alpha
     if native.resolve(impl, x.dtype) == 'native':
         return native.fused_bias_act(x, bias, scale, noise, noise_strength, alpha, gain)
     return _ref(x, bias, scale, noise, noise_strength, alpha, gain)
-
-
-def _checked_gain(act, alpha, gain):
-    if act not in GAINS:
-        raise ValueError(f'act must be one of {", ".join(GAINS)}, got {act!r}')
-    gain = GAINS[act] if gain is None else float(gain)
-    if not gain > 0:
-        raise ValueError(f'gain must be above 0, got {gain}')
-    if not alpha >= 0:
-        raise ValueError(f'alpha must be at least 0, got {alpha}')
-    return gain
 
 
 def _check_shapes(shape, bias, scale, noise, noise_strength):
@@ -69,7 +56,7 @@ def _check_shapes(shape, bias, scale, noise, noise_strength):
 
 
 def _ref(x, bias, scale, noise, noise_strength, alpha, gain):
-    """Positive gains go through leaky ReLU unchanged, so that they are folded into the small tensors where possible."""
+    """Positive gains go through leaky ReLU unchanged, so they are folded into the small tensors if there are any."""
     if scale is not None or noise is not None:
         return _ref_modulated(x, bias, scale, noise, noise_strength, alpha, gain)
     x = x if bias is None else tf.nn.bias_add(x, bias)

@@ -8,11 +8,11 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import ROOT
 
 from datasets import tfrecord
 from datasets.skipped import Skipped
 from dnnlib.util import UserError
+from helpers import ROOT
 
 TRAIN, EVAL = 23, 9
 

@@ -62,6 +62,15 @@ def test_the_threshold_decides():
     assert found[0].p_value == 2 * 2.0 ** -32
 
 
+def test_pictures_and_alignments_tried_are_corrected_for():
+    code = np.ones((1, 32), np.uint8)
+    [result] = attribute([logits_of(code[0], 2)], ['ann'], code, 1e-6)
+    assert result.user == 'ann'
+    [result] = attribute([logits_of(code[0], 2)], ['ann'], code, 1e-6, num_images=50, num_alignments=2)
+    assert result.user is None and result.p_value == pytest.approx(100 * p_value(30, 32))
+    assert result.threshold == threshold(32, 100, 1e-6)
+
+
 def test_one_user_has_no_second():
     code = np.ones((1, 32), np.uint8)
     assert attribute([logits_of(code[0])], ['ann'], code, 1e-6) == [

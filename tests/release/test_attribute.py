@@ -12,16 +12,16 @@ import sys
 import numpy as np
 import pytest
 import sqlalchemy as sa
-from helpers import ROOT, save_run
 from PIL import Image
 
 import run_release
 from dnnlib.images import to_float
 from dnnlib.util import UsageError, UserError, sha256_file
 from fingerprints.registry import Registry
+from helpers import ROOT, save_run
 from release.attribute import Attributor, read_image
 from release.results import bits_needed
-from training.state import Snapshot
+from training.snapshot import Snapshot
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def marked(released, picture, tmp_path):
     """A registry in which alice's code is exactly what the decoder reads from the picture."""
     run_dir, registry, _ = released
     path = picture()
-    logits = Snapshot(run_dir).decoder(to_float(read_image(path, 16))[None])[1].numpy()[0]
+    logits = Snapshot(run_dir).nets['F'](to_float(read_image(path, 16))[None])[1].numpy()[0]
     where = str(tmp_path / 'registry.sqlite')
     with open(registry.where, 'rb') as source, open(where, 'wb') as target:
         target.write(source.read())

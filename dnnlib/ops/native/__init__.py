@@ -3,9 +3,9 @@ import numpy as np
 import tensorflow as tf
 
 from dnnlib.ops.native import gradients  # noqa: F401
-from dnnlib.ops.native.loader import compiled_by_xla, library, resolve
+from dnnlib.ops.native.loader import compiled_by_xla, load, resolve
 
-__all__ = ['compiled_by_xla', 'fused_bias_act', 'library', 'resolve', 'upfirdn_2d']
+__all__ = ['compiled_by_xla', 'fused_bias_act', 'load', 'resolve', 'upfirdn_2d']
 
 
 def upfirdn_2d(x, kernel, up, down, pad, gain):
@@ -14,12 +14,12 @@ def upfirdn_2d(x, kernel, up, down, pad, gain):
     separable = kernel.ndim == 1
     size = kernel.shape * 2 if separable else kernel.shape
     taps = np.concatenate([kernel * gain, kernel]) if separable else kernel.ravel() * gain
-    return library().ops.dnnlib_upfirdn2d(x, kernel=taps.tolist(), kernel_size=size, separable=separable, up=up,
+    return load().ops.dnnlib_upfirdn2d(x, kernel=taps.tolist(), kernel_size=size, separable=separable, up=up,
                                           down=down, pad=pad)
 
 
 def fused_bias_act(x, bias, scale, noise, noise_strength, alpha, gain):
     """dnnlib.ops.fused_bias_act by the custom op. The tensors are checked; alpha is 1 for a linear activation."""
-    scale, noise, noise_strength, bias = (
-        tf.zeros([0], x.dtype) if t is None else t for t in (scale, noise, noise_strength, bias))
-    return library().ops.dnnlib_fused_bias_act(x, scale, noise, noise_strength, bias, alpha=alpha, gain=gain)
+    bias, scale, noise, noise_strength = (
+        tf.zeros([0], x.dtype) if t is None else t for t in (bias, scale, noise, noise_strength))
+    return load().ops.dnnlib_fused_bias_act(x, bias, scale, noise, noise_strength, alpha=alpha, gain=gain)

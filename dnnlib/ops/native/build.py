@@ -13,7 +13,7 @@ def main():
         if read_json(path)['problem'] or read_json(path)['cuda_problem']:
             os.unlink(path)
     try:
-        path, info = compiler.library()
+        path, info = compiler.build()
     except UserError as error:
         print(f'native ops: not built; {error}\nEverything works without them, more slowly.')
         return 0

@@ -14,10 +14,10 @@ import tempfile
 
 import tensorflow as tf
 
+from dnnlib.lanes import CUDA_ARCHITECTURES
 from dnnlib.util import UserError, atomic_file, make_folder, read_json, sha256_file, write_json
 
 COMMAND = 'python -m dnnlib.ops.native.build'
-DEFAULT_ARCHITECTURES = ('80', '90')  # for nvcc without a GPU in sight
 SOURCES = os.path.dirname(os.path.abspath(__file__))
 TIMEOUT = 900  # seconds for one compiler call
 
@@ -28,7 +28,7 @@ class BuildError(UserError):
     """The ops can't be built. One line: the reason and the remedy."""
 
 
-def library():
+def build():
     """(path of the built library, what is known of it), built now unless that was done or has failed before.
 
     Raises:
@@ -36,7 +36,7 @@ def library():
     """
     tools = toolchain()
     if not tools.cxx:
-        return _built_elsewhen()
+        return _built_before()
     name = os.path.join(cache_folder(), source_key() + '-' + _hash(repr(tools)))
     if not os.path.exists(name + '.json'):
         with _locked(name + '.lock'):
@@ -80,7 +80,7 @@ def _architectures(nvcc):
         return ()
     found = _output(['nvidia-smi', '--query-gpu=compute_cap', '--format=csv,noheader']).replace('.', '').split()
     known = _output([nvcc, '--list-gpu-arch'])
-    return tuple(arch for arch in sorted(set(found) or DEFAULT_ARCHITECTURES) if f'compute_{arch}\n' in known)
+    return tuple(arch for arch in sorted(set(found) or CUDA_ARCHITECTURES, key=int) if f'compute_{arch}\n' in known)
 
 
 def _hash(text):
@@ -106,7 +106,7 @@ def _processor():
         return platform.processor()
 
 
-def _built_elsewhen():
+def _built_before():
     """Without a compiler: what a compiler that was here before has built from the same sources."""
     paths = glob.glob(os.path.join(cache_folder(), source_key() + '-*.so'))
     if paths:
@@ -130,7 +130,7 @@ def _locked(path):
 def _build(name, tools):
     """Writes NAME.so and then NAME.json, or only NAME.json (and NAME.log) with the problem."""
     info = {'tensorflow': tf.__version__, 'cxx': tools.cxx_version.splitlines()[:1], 'cuda': None, 'architectures': [],
-            'cuda_problem': f'no nvcc is on PATH; install the CUDA toolkit and run {COMMAND}', 'problem': None}
+            'cuda_problem': _no_cuda(tools), 'problem': None}
     with tempfile.TemporaryDirectory(dir=os.path.dirname(name)) as folder:
         try:
             if tools.architectures:
@@ -141,6 +141,13 @@ def _build(name, tools):
         except BuildError as error:
             info['problem'] = str(error)
     write_json(name + '.json', info)
+
+
+def _no_cuda(tools):
+    """Why the build has no CUDA, if nothing is even tried."""
+    if tools.nvcc:
+        return f'{tools.nvcc} knows no GPU of this machine; install a CUDA toolkit that does and run {COMMAND}'
+    return f'no nvcc is on PATH; install the CUDA toolkit and run {COMMAND}'
 
 
 def _try_cuda(folder, name, tools, info):

@@ -1,6 +1,6 @@
 // The TensorFlow ops DnnlibFusedBiasAct, ...Grad and ...GradGrad: shapes, and the kernels of fused_bias_act.h.
 //
-// A tensor that is not used (scale, noise, strength, bias, and what belongs to them) is passed as an empty [0].
+// A tensor that is not used (bias, scale, noise, strength, and what belongs to them) is passed as an empty [0].
 #include "fused_bias_act.h"
 
 #include <type_traits>
@@ -32,7 +32,7 @@ Status mismatch(const char* name, const Tensor& tensor, const char* wanted, cons
 
 // Whether the small tensors fit x, and what the kernels need to know of them.
 template <typename T>
-Status describe(const Tensor& x, const Tensor& scale, const Tensor& noise, const Tensor& strength, const Tensor& bias,
+Status describe(const Tensor& x, const Tensor& bias, const Tensor& scale, const Tensor& noise, const Tensor& strength,
                 FusedBiasAct<T>* p) {
   if (x.dims() != 2 && x.dims() != 4) return InvalidArgument("x must be [N, C] or [N, H, W, C], got ", x.shape().DebugString());
   p->n = x.dim_size(0);
@@ -49,8 +49,8 @@ Status describe(const Tensor& x, const Tensor& scale, const Tensor& noise, const
     }
     p->noise_stride = noise.dim_size(0) == 1 ? 0 : p->pixels;
   }
-  p->scale = present<T>(scale), p->noise = present<T>(noise);
-  p->strength = present<T>(strength), p->bias = present<T>(bias);
+  p->bias = present<T>(bias), p->scale = present<T>(scale);
+  p->noise = present<T>(noise), p->strength = present<T>(strength);
   return tensorflow::OkStatus();
 }
 
@@ -75,27 +75,27 @@ Status infer_shapes(InferenceContext* ctx) {
   .Attr("gain: float")
 
 REGISTER_OP("DnnlibFusedBiasAct")
-    .Input("x: T").Input("scale: T").Input("noise: T").Input("strength: T").Input("bias: T")
+    .Input("x: T").Input("bias: T").Input("scale: T").Input("noise: T").Input("strength: T")
     .Output("y: T")
     ATTRIBUTES
     .SetShapeFn(infer_shapes<0>)
     .Doc("gain * leaky_relu(x * scale + noise * strength + bias, alpha).");
 
 REGISTER_OP("DnnlibFusedBiasActGrad")
-    .Input("dy: T").Input("ref: T").Input("scale: T").Input("noise: T").Input("strength: T").Input("bias: T")
-    .Output("dx: T").Output("dscale: T").Output("dstrength: T").Output("dbias: T")
+    .Input("dy: T").Input("sign_source: T").Input("bias: T").Input("scale: T").Input("noise: T").Input("strength: T")
+    .Output("dx: T").Output("dbias: T").Output("dscale: T").Output("dstrength: T")
     ATTRIBUTES
-    .SetShapeFn(infer_shapes<0, 2, 4, 5>)
-    .Doc("Derivatives of DnnlibFusedBiasAct; `ref` is its x where there is a scale, else its y.");
+    .SetShapeFn(infer_shapes<0, 2, 3, 5>)
+    .Doc("Derivatives of DnnlibFusedBiasAct; `sign_source` is its x where there is a scale, else its y.");
 
 REGISTER_OP("DnnlibFusedBiasActGradGrad")
-    .Input("gdx: T").Input("gdscale: T").Input("gdstrength: T").Input("gdbias: T")
-    .Input("dy: T").Input("ref: T").Input("scale: T").Input("noise: T").Input("strength: T").Input("bias: T")
+    .Input("gdx: T").Input("gdbias: T").Input("gdscale: T").Input("gdstrength: T")
+    .Input("dy: T").Input("sign_source: T").Input("bias: T").Input("scale: T").Input("noise: T").Input("strength: T")
     .Output("ddy: T").Output("dx: T").Output("dscale: T")
     ATTRIBUTES
     .SetShapeFn([](InferenceContext* ctx) {
-      TF_RETURN_IF_ERROR((infer_shapes<0, 0, 6>(ctx)));
-      const ShapeHandle scale = ctx->input(6);
+      TF_RETURN_IF_ERROR((infer_shapes<0, 0, 7>(ctx)));
+      const ShapeHandle scale = ctx->input(7);
       const bool known = ctx->RankKnown(scale);
       if (!known) ctx->set_output(1, ctx->UnknownShape());
       else if (ctx->Rank(scale) == 1) ctx->set_output(1, scale);
@@ -190,16 +190,17 @@ class FusedBiasActGradOp : public FusedOp {
  public:
   using FusedOp::FusedOp;
   void Compute(OpKernelContext* ctx) override {
-    const Tensor &dy = ctx->input(0), &ref = ctx->input(1);
+    const Tensor &dy = ctx->input(0), &sign_source = ctx->input(1);
     FusedBiasAct<T> p;
     OP_REQUIRES_OK(ctx, read(ctx, dy, 2, &p));
-    OP_REQUIRES_OK(ctx, same_shape("ref", ref, dy));
-    Tensor *dx = nullptr, *dscale = nullptr, *dstrength = nullptr, *dbias = nullptr;
+    OP_REQUIRES_OK(ctx, same_shape("sign_source", sign_source, dy));
+    Tensor *dx = nullptr, *dbias = nullptr, *dscale = nullptr, *dstrength = nullptr;
     OP_REQUIRES_OK(ctx, ctx->forward_input_or_allocate_output({0}, 0, dy.shape(), &dx));
-    OP_REQUIRES_OK(ctx, ctx->allocate_output(1, ctx->input(2).shape(), &dscale));
-    OP_REQUIRES_OK(ctx, ctx->allocate_output(2, ctx->input(4).shape(), &dstrength));
-    OP_REQUIRES_OK(ctx, ctx->allocate_output(3, ctx->input(5).shape(), &dbias));
-    FusedBiasActGrad<T> g = {data<T>(dy), data<T>(ref), data<T>(dx), data<T>(dscale), data<T>(dbias), data<T>(dstrength)};
+    OP_REQUIRES_OK(ctx, ctx->allocate_output(1, ctx->input(2).shape(), &dbias));
+    OP_REQUIRES_OK(ctx, ctx->allocate_output(2, ctx->input(3).shape(), &dscale));
+    OP_REQUIRES_OK(ctx, ctx->allocate_output(3, ctx->input(5).shape(), &dstrength));
+    FusedBiasActGrad<T> g = {data<T>(dy),    data<T>(sign_source), data<T>(dx),
+                             data<T>(dbias), data<T>(dscale),      data<T>(dstrength)};
     grad(ctx, p, g, std::integral_constant<bool, GPU>());
   }
 };
@@ -209,21 +210,21 @@ class FusedBiasActGradGradOp : public FusedOp {
  public:
   using FusedOp::FusedOp;
   void Compute(OpKernelContext* ctx) override {
-    const Tensor &gdx = ctx->input(0), &dy = ctx->input(4), &ref = ctx->input(5), &scale = ctx->input(6);
+    const Tensor &gdx = ctx->input(0), &gdbias = ctx->input(1), &gdscale = ctx->input(2), &gdstrength = ctx->input(3);
+    const Tensor &dy = ctx->input(4), &sign_source = ctx->input(5), &bias = ctx->input(6), &scale = ctx->input(7);
     FusedBiasAct<T> p;
     OP_REQUIRES_OK(ctx, read(ctx, gdx, 6, &p));
     OP_REQUIRES_OK(ctx, same_shape("dy", dy, gdx));
-    OP_REQUIRES_OK(ctx, same_shape("ref", ref, gdx));
-    for (int i = 1; i < 4; ++i) {
-      const Tensor& wanted = ctx->input(i == 1 ? 6 : i == 2 ? 8 : 9);
-      OP_REQUIRES_OK(ctx, same_shape("a derivative", ctx->input(i), wanted));
-    }
+    OP_REQUIRES_OK(ctx, same_shape("sign_source", sign_source, gdx));
+    OP_REQUIRES_OK(ctx, same_shape("gdbias", gdbias, bias));
+    OP_REQUIRES_OK(ctx, same_shape("gdscale", gdscale, scale));
+    OP_REQUIRES_OK(ctx, same_shape("gdstrength", gdstrength, ctx->input(9)));
     Tensor *ddy = nullptr, *dx = nullptr, *dscale = nullptr;
     OP_REQUIRES_OK(ctx, ctx->forward_input_or_allocate_output({0}, 0, gdx.shape(), &ddy));
     OP_REQUIRES_OK(ctx, ctx->allocate_output(1, absent(scale) ? scale.shape() : gdx.shape(), &dx));
     OP_REQUIRES_OK(ctx, ctx->allocate_output(2, scale.shape(), &dscale));
-    FusedBiasActGradGrad<T> g = {data<T>(gdx), data<T>(ctx->input(1)), data<T>(ctx->input(3)), data<T>(ctx->input(2)),
-                                 data<T>(dy), data<T>(ref), data<T>(ddy), data<T>(dx), data<T>(dscale)};
+    FusedBiasActGradGrad<T> g = {data<T>(gdx), data<T>(gdbias),      data<T>(gdscale), data<T>(gdstrength),
+                                 data<T>(dy),  data<T>(sign_source), data<T>(ddy),     data<T>(dx), data<T>(dscale)};
     grad_grad(ctx, p, g, std::integral_constant<bool, GPU>());
   }
 };

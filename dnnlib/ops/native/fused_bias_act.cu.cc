@@ -86,12 +86,12 @@ struct Grad {
     for_pixels(share, row, [&](int64_t pixel) {
       const int64_t at = (image * p.pixels + pixel) * p.c + c;
       const float noise = noise_at(p, image, pixel);
-      float ref[N], d[N];
-      load(g.ref + at, ref);
+      float source[N], d[N];
+      load(g.sign_source + at, source);
       load(g.dy + at, d);
       for (int i = 0; i < N; ++i) {
-        d[i] *= channels.slope(p.scale ? channels.v(ref[i], i, noise) : ref[i]);
-        sum_x[i] += d[i] * ref[i];
+        d[i] *= channels.slope(p.scale ? channels.v(source[i], i, noise) : source[i]);
+        sum_x[i] += d[i] * source[i];
         sum[i] += d[i];
         sum_noise[i] += d[i] * noise;
         d[i] *= channels.scale[i];
@@ -121,13 +121,13 @@ struct GradGrad {
     for_pixels(share, row, [&](int64_t pixel) {
       const int64_t at = (image * p.pixels + pixel) * p.c + c;
       const float noise = noise_at(p, image, pixel);
-      float ref[N], gdx[N], d[N] = {};
-      load(g.ref + at, ref);
+      float source[N], gdx[N], d[N] = {};
+      load(g.sign_source + at, source);
       load(g.gdx + at, gdx);
       if (p.scale) load(g.dy + at, d);
       for (int i = 0; i < N; ++i) {
-        const float slope = channels.slope(p.scale ? channels.v(ref[i], i, noise) : ref[i]);
-        const float through_scale = p.scale ? gdscale[i] * ref[i] : 0;
+        const float slope = channels.slope(p.scale ? channels.v(source[i], i, noise) : source[i]);
+        const float through_scale = p.scale ? gdscale[i] * source[i] : 0;
         d[i] *= slope;
         sums[i] += gdx[i] * d[i];
         gdx[i] = slope * (gdx[i] * channels.scale[i] + through_scale + gdbias[i] + noise * gdstrength);
@@ -260,7 +260,7 @@ extern "C" int dnnlib_fused_bias_act_grad_cuda(int type, const dnnlib::FusedBias
   return dnnlib::for_type(type, [&](auto* t) {
     using T = std::remove_pointer_t<decltype(t)>;
     const auto& typed = *reinterpret_cast<const dnnlib::FusedBiasActGrad<T>*>(g);
-    return dnnlib::packs<T>(p->c, {g->dy, g->ref, g->dx, p->scale, p->bias})
+    return dnnlib::packs<T>(p->c, {g->dy, g->sign_source, g->dx, p->scale, p->bias})
                ? dnnlib::grad<T, 16 / sizeof(T)>(dnnlib::typed<T>(p), typed, workspace, stream)
                : dnnlib::grad<T, 1>(dnnlib::typed<T>(p), typed, workspace, stream);
   });
@@ -272,7 +272,7 @@ extern "C" int dnnlib_fused_bias_act_grad_grad_cuda(int type, const dnnlib::Fuse
   return dnnlib::for_type(type, [&](auto* t) {
     using T = std::remove_pointer_t<decltype(t)>;
     const auto& typed = *reinterpret_cast<const dnnlib::FusedBiasActGradGrad<T>*>(g);
-    return dnnlib::packs<T>(p->c, {g->gdx, g->dy, g->ref, g->ddy, g->dx, g->gdscale, g->gdbias, p->scale, p->bias})
+    return dnnlib::packs<T>(p->c, {g->gdx, g->dy, g->sign_source, g->ddy, g->dx, g->gdscale, g->gdbias, p->scale, p->bias})
                ? dnnlib::grad_grad<T, 16 / sizeof(T)>(dnnlib::typed<T>(p), typed, workspace, stream)
                : dnnlib::grad_grad<T, 1>(dnnlib::typed<T>(p), typed, workspace, stream);
   });

@@ -131,10 +131,10 @@ struct Walk {
     for (int64_t pixel = first; pixel < end; ++pixel) {
       const T noise = NOISE ? plan.noise_at(image, pixel) : T(0), shift = noise * plan.strength;
       for (int i = 0; i < N; ++i) {
-        const V ref = L::load(g.ref + at(pixel, i));
-        const V d = L::load(g.dy + at(pixel, i)) * slope(SCALE ? ref * scale[i] + (bias[i] + shift) : ref);
+        const V source = L::load(g.sign_source + at(pixel, i));
+        const V d = L::load(g.dy + at(pixel, i)) * slope(SCALE ? source * scale[i] + (bias[i] + shift) : source);
         sum[i] += d;
-        if (SCALE) sum_x[i] += d * ref;
+        if (SCALE) sum_x[i] += d * source;
         if (NOISE) sum_noise[i] += d * noise;
         L::store(g.dx + at(pixel, i), SCALE ? d * scale[i] : d);
       }
@@ -153,13 +153,13 @@ struct Walk {
     for (int64_t pixel = first; pixel < end; ++pixel) {
       const T noise = plan.noise_at(image, pixel), shift = noise * plan.strength, gdshift = noise * gdstrength;
       for (int i = 0; i < N; ++i) {
-        const V ref = L::load(g.ref + at(pixel, i)), gdx = L::load(g.gdx + at(pixel, i));
-        const V s = slope(SCALE ? ref * scale[i] + (bias[i] + shift) : ref);
+        const V source = L::load(g.sign_source + at(pixel, i)), gdx = L::load(g.gdx + at(pixel, i));
+        const V s = slope(SCALE ? source * scale[i] + (bias[i] + shift) : source);
         if (SCALE) {
           const V d = L::load(g.dy + at(pixel, i)) * s;
           sum[i] += gdx * d;
           L::store(g.dx + at(pixel, i), gdscale[i] * d);
-          L::store(g.ddy + at(pixel, i), (gdx * scale[i] + gdscale[i] * ref + (gdbias[i] + gdshift)) * s);
+          L::store(g.ddy + at(pixel, i), (gdx * scale[i] + gdscale[i] * source + (gdbias[i] + gdshift)) * s);
         } else {
           L::store(g.ddy + at(pixel, i), (gdx + (gdbias[i] + gdshift)) * s);
         }

@@ -2,7 +2,7 @@
 import numpy as np
 import tensorflow as tf
 
-from dnnlib.ops.native.loader import library
+from dnnlib.ops.native.loader import load
 
 
 @tf.RegisterGradient('DnnlibUpfirdn2D')
@@ -17,7 +17,7 @@ def _upfirdn_2d_grad(op, dy):
     pads = [p for axis in (0, 1)
             for p in (size[axis] - 1 - pad[2 * axis],
                       (x_shape[axis + 1] - 1) * up + 1 + pad[2 * axis] - y_shape[axis + 1] * down)]
-    return library().ops.dnnlib_upfirdn2d(dy, kernel=flipped.tolist(), kernel_size=size, separable=separable, up=down,
+    return load().ops.dnnlib_upfirdn2d(dy, kernel=flipped.tolist(), kernel_size=size, separable=separable, up=down,
                                           down=up, pad=pads)
 
 
@@ -43,39 +43,39 @@ def _dnoise(dy, v, factor, noise, slopes):
     return tf.reduce_sum(grad, axis=0, keepdims=True) if noise.shape[0] == 1 else grad
 
 
-def _activated(ref, scale, noise, strength, bias):
-    """What the activation's sign is read from: recomputed where `ref` is x, `ref` itself where it is y."""
+def _activated(sign_source, bias, scale, noise, strength):
+    """v, whose sign chooses the slope: computed again if there is a scale (`sign_source` is x then), else y itself."""
     if _absent(scale):
-        return ref
-    v = ref * scale[:, None, None] + noise * strength
+        return sign_source
+    v = sign_source * scale[:, None, None] + noise * strength
     return v if _absent(bias) else v + bias
 
 
 @tf.RegisterGradient('DnnlibFusedBiasAct')
 def _fused_bias_act_grad(op, dy):
-    """Keeps x where there is a scale, else y, else (linear) nothing."""
-    x, scale, noise, strength, bias = op.inputs
+    """Saves x if there is a scale, y if there is only an activation, nothing if linear."""
+    x, bias, scale, noise, strength = op.inputs
     slopes = _slopes(op)
-    ref = op.outputs[0] if _absent(scale) else x
-    ref = dy if _absent(scale) and slopes['alpha'] == 1 else ref
-    dx, dscale, dstrength, dbias = library().ops.dnnlib_fused_bias_act_grad(
-        dy, ref, scale, noise, strength, bias, **slopes)
+    sign_source = op.outputs[0] if _absent(scale) else x
+    sign_source = dy if _absent(scale) and slopes['alpha'] == 1 else sign_source
+    dx, dbias, dscale, dstrength = load().ops.dnnlib_fused_bias_act_grad(
+        dy, sign_source, bias, scale, noise, strength, **slopes)
     dnoise = None
-    if not _absent(noise) and _needs(op, 2):
-        dnoise = _dnoise(dy, _activated(ref, scale, noise, strength, bias), strength, noise, slopes)
+    if not _absent(noise) and _needs(op, 3):
+        dnoise = _dnoise(dy, _activated(sign_source, bias, scale, noise, strength), strength, noise, slopes)
     return [dx, *(None if _absent(t) else d for t, d in (
-        (scale, dscale), (noise, dnoise), (strength, dstrength), (bias, dbias)))]
+        (bias, dbias), (scale, dscale), (noise, dnoise), (strength, dstrength)))]
 
 
 @tf.RegisterGradient('DnnlibFusedBiasActGrad')
-def _fused_bias_act_grad_grad(op, gdx, gdscale, gdstrength, gdbias):
+def _fused_bias_act_grad_grad(op, gdx, gdbias, gdscale, gdstrength):
     """The op is linear in dy, and in x and scale as far as they don't flip a sign."""
-    dy, ref, scale, noise, strength, bias = op.inputs
+    dy, sign_source, bias, scale, noise, strength = op.inputs
     slopes = _slopes(op)
     modulated = not _absent(scale)
-    ddy, dx, dscale = library().ops.dnnlib_fused_bias_act_grad_grad(
-        gdx, gdscale, gdstrength, gdbias, dy if modulated else gdx, ref, scale, noise, strength, bias, **slopes)
+    ddy, dx, dscale = load().ops.dnnlib_fused_bias_act_grad_grad(
+        gdx, gdbias, gdscale, gdstrength, dy if modulated else gdx, sign_source, bias, scale, noise, strength, **slopes)
     dnoise = None
-    if not _absent(noise) and _needs(op, 3):
-        dnoise = _dnoise(dy, _activated(ref, scale, noise, strength, bias), gdstrength, noise, slopes)
-    return [ddy, dx if modulated else None, dscale if modulated else None, dnoise, None, None]
+    if not _absent(noise) and _needs(op, 4):
+        dnoise = _dnoise(dy, _activated(sign_source, bias, scale, noise, strength), gdstrength, noise, slopes)
+    return [ddy, dx if modulated else None, None, dscale if modulated else None, dnoise, None]

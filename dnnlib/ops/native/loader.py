@@ -16,10 +16,10 @@ Library = collections.namedtuple('Library', ['ops', 'info', 'problem'])  # ops i
 
 
 @functools.cache
-def library():
+def load():
     """The loaded ops, or the reason why there are none: built once per machine, loaded once per process."""
     try:
-        path, info = compiler.library()
+        path, info = compiler.build()
         ops = tf.load_op_library(path)
     except compiler.BuildError as error:
         return Library(None, {}, str(error))
@@ -47,7 +47,7 @@ def resolve(impl, dtype='float32'):
         raise ValueError("XLA has no kernels for the native ops: pass impl='auto' inside tf.function(jit_compile=True)")
     if impl == 'ref' or compiled_by_xla():
         return 'ref'
-    found = library()
+    found = load()
     if impl == 'native':
         if found.ops is None:
             raise UserError(f'the native ops are not available: {found.problem}')

@@ -63,8 +63,8 @@ void fused(int64_t n, int64_t pixels, int64_t c, bool has_scale, bool has_bias, 
   const Buffer<T> x = random_buffer<T>(size), dy = random_buffer<T>(size), gdx = random_buffer<T>(size);
   const Buffer<T> scale = random_buffer<T>(n * c), gdscale = random_buffer<T>(n * c), bias = random_buffer<T>(c);
   const Buffer<T> noise = random_buffer<T>(one_noise ? pixels : n * pixels), strength = random_buffer<T>(1);
-  const FusedBiasAct<T> p = {n, pixels, c, has_scale ? scale.get() : nullptr, has_noise ? noise.get() : nullptr,
-                             has_noise ? strength.get() : nullptr, has_bias ? bias.get() : nullptr,
+  const FusedBiasAct<T> p = {n, pixels, c, has_bias ? bias.get() : nullptr, has_scale ? scale.get() : nullptr,
+                             has_noise ? noise.get() : nullptr, has_noise ? strength.get() : nullptr,
                              one_noise ? 0 : pixels, 0.2f, 1.5f};
   Buffer<T> big[2][4], small[2][4];
   for (int run = 0; run < 2; ++run) {
@@ -72,10 +72,10 @@ void fused(int64_t n, int64_t pixels, int64_t c, bool has_scale, bool has_bias, 
     for (int i = 0; i < 4; ++i) small[run][i] = random_buffer<T>(i < 2 ? n * c : i == 2 ? c : 1);
     const ParallelFor threads = run ? ParallelFor(four_threads) : ParallelFor(one_thread);
     fused_bias_act_cpu(p, x.get(), big[run][0].get(), threads);
-    const FusedBiasActGrad<T> g = {dy.get(), x.get(), big[run][1].get(), has_scale ? small[run][0].get() : nullptr,
-                                   has_bias ? small[run][2].get() : nullptr, has_noise ? small[run][3].get() : nullptr};
+    const FusedBiasActGrad<T> g = {dy.get(), x.get(), big[run][1].get(), has_bias ? small[run][2].get() : nullptr,
+                                   has_scale ? small[run][0].get() : nullptr, has_noise ? small[run][3].get() : nullptr};
     fused_bias_act_grad_cpu(p, g, threads);
-    const FusedBiasActGradGrad<T> gg = {gdx.get(), has_scale ? gdscale.get() : nullptr, has_bias ? bias.get() : nullptr,
+    const FusedBiasActGradGrad<T> gg = {gdx.get(), has_bias ? bias.get() : nullptr, has_scale ? gdscale.get() : nullptr,
                                         has_noise ? strength.get() : nullptr, dy.get(), x.get(), big[run][2].get(),
                                         has_scale ? big[run][3].get() : nullptr, has_scale ? small[run][1].get() : nullptr};
     fused_bias_act_grad_grad_cpu(p, gg, threads);

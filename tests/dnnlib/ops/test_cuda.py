@@ -1,4 +1,4 @@
-"""The CUDA sources: compiled for sm_80 and sm_90, and their arithmetic run on the processor (DNNLIB_ON_HOST).
+"""The CUDA sources: compiled for every architecture, and their arithmetic run on the processor (DNNLIB_ON_HOST).
 
 The launchers are called through ctypes on NumPy arrays, so that everything but the GPU's scheduling is exercised.
 """
@@ -13,6 +13,7 @@ import pytest
 import tensorflow as tf
 
 from benchmarks.ops_cuda import POINTER, FusedBiasAct, Grad, GradGrad, Upfirdn2d, build
+from dnnlib.lanes import CUDA_ARCHITECTURES
 from dnnlib.ops.fused_bias_act import fused_bias_act
 from dnnlib.ops.native import compiler
 from dnnlib.ops.upfirdn_2d import output_sizes, upfirdn_2d
@@ -41,8 +42,9 @@ def on_host(nvcc, tmp_path_factory):
 
 
 @pytest.mark.parametrize('source', SOURCES, ids=os.path.basename)
-def test_compiles_for_sm_80_and_sm_90(nvcc, source, tmp_path):
-    flags = compiler.cuda_flags(['80', '90'])
+def test_compiles_for_the_architectures_that_nvcc_knows(nvcc, source, tmp_path):
+    known = subprocess.check_output([nvcc, '--list-gpu-arch'], text=True).split()
+    flags = compiler.cuda_flags([arch for arch in CUDA_ARCHITECTURES if f'compute_{arch}' in known])
     result = subprocess.run([nvcc, *flags, '-Xcompiler', '-fPIC', '-c', source, '-o', str(tmp_path / 'kernels.o')],
                             capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
@@ -105,8 +107,8 @@ def test_fused_bias_act_arithmetic(on_host, code, dtype, tolerance, parts, shape
     weights = {'dy': draw(*shape), **{name: draw(*np.shape(value)) for name, value in values.items()}}
     y, first, second = gradients(values, weights)
     get = {**dict.fromkeys(['scale', 'noise', 'bias', 'noise_strength']), **values}
-    p = FusedBiasAct(n, pixels, c, address(get['scale']), address(get['noise']), address(get['noise_strength']),
-                     address(get['bias']), pixels, 0.2, 2 ** 0.5)
+    p = FusedBiasAct(n, pixels, c, address(get['bias']), address(get['scale']), address(get['noise']),
+                     address(get['noise_strength']), pixels, 0.2, 2 ** 0.5)
     workspace = np.full(on_host.dnnlib_fused_bias_act_workspace(n, pixels, c) + 8, 1e30, np.float32)
     out = {name: np.full(np.shape(value), np.nan, dtype) for name, value in weights.items()}
     result = np.full(shape, np.nan, dtype)
@@ -121,17 +123,17 @@ def test_fused_bias_act_arithmetic(on_host, code, dtype, tolerance, parts, shape
 
     run('dnnlib_fused_bias_act_cuda', POINTER(address(values['x'])), POINTER(address(result)))
     close(result, y)
-    ref = values['x'] if 'scale' in values else result
-    given = [address(out[name]) if name in values else None for name in ('scale', 'bias', 'noise_strength')]
-    g = Grad(address(weights['dy']), address(ref), address(out['x']), *given)
+    sign_source = values['x'] if 'scale' in values else result
+    given = [address(out[name]) if name in values else None for name in ('bias', 'scale', 'noise_strength')]
+    g = Grad(address(weights['dy']), address(sign_source), address(out['x']), *given)
     run('dnnlib_fused_bias_act_grad_cuda', ctypes.byref(g), POINTER(address(workspace)))
     for name in values:
         if name != 'noise':
             close(out[name], first[name])
-    given = [address(weights[name]) if name in values else None for name in ('scale', 'bias', 'noise_strength')]
+    given = [address(weights[name]) if name in values else None for name in ('bias', 'scale', 'noise_strength')]
     results = [address(out[name]) if name == 'dy' or 'scale' in values else None for name in ('dy', 'x', 'scale')
                if name in out or name == 'scale']
-    gg = GradGrad(address(weights['x']), *given, address(weights['dy']), address(ref), *(results + [None])[:3])
+    gg = GradGrad(address(weights['x']), *given, address(weights['dy']), address(sign_source), *(results + [None])[:3])
     run('dnnlib_fused_bias_act_grad_grad_cuda', ctypes.byref(gg), POINTER(address(workspace)))
     for name in ('dy', 'x', 'scale') if 'scale' in values else ('dy',):
         close(out[name], second[name])

@@ -36,10 +36,9 @@ def numpy_result(x, bias=0, scale=1, noise=0, noise_strength=0, slope=0.2, gain=
     (2, 5, 3, 4), (3, 4, 4, 3), (1, 8, 8, 1), (2, 3, 3, 70), (2, 40, 40, 16), (2, 2, 2, 513)], ids=str)
 def test_forward_is_the_formula(impl, shape, parts):
     for one_noise, (act, slope, gain) in itertools.product(
-            (False, True), (('lrelu', 0.2, None), ('linear', 1, None), ('lrelu', 0.2, 0.5), ('linear', 1, 2.0))):
+            (False, True), (('lrelu', 0.2, np.sqrt(2)), ('linear', 1, 1))):
         tensors = inputs(shape, parts, np.float32, one_noise)
-        y = fused_bias_act(act=act, gain=gain, impl=impl, **tensors)
-        gain = gain or (np.sqrt(2) if act == 'lrelu' else 1)
+        y = fused_bias_act(act=act, impl=impl, **tensors)
         arrays = {name: t.numpy().astype(np.float64) for name, t in tensors.items()}
         wanted = numpy_result(**arrays, slope=slope, gain=gain)
         np.testing.assert_allclose(y, wanted, rtol=1e-5, atol=1e-5)
@@ -139,7 +138,7 @@ def test_what_xla_compiles_is_the_same():
     ({'scale': np.zeros((1, 3), np.float32)}, r'scale must be \[2, 3\].*\(1, 3\)'),
     ({'noise': np.zeros((2, 4, 5, 1), np.float32), 'noise_strength': 1.0}, r'noise must be \[2, 4, 4, 1\]'),
     ({'noise': np.zeros((2, 4, 4, 1), np.float32)}, 'both or neither'),
-    ({'act': 'relu'}, 'relu'), ({'gain': -1}, '-1'), ({'alpha': -0.5}, '-0.5'), ({'impl': 'cuda'}, 'cuda')])
+    ({'act': 'relu'}, 'relu'), ({'impl': 'cuda'}, 'cuda')])
 def test_wrong_arguments_are_named(arguments, words):
     with pytest.raises(ValueError, match=words):
         fused_bias_act(tf.zeros([2, 4, 4, 3]), **arguments)
@@ -150,8 +149,8 @@ def test_wrong_arguments_are_named(arguments, words):
     ({'noise': [2, 4, 4, 2], 'strength': []}, r'noise.*got \[2,4,4,2\]'), ({'noise': [2, 4, 4, 1]}, 'go together'),
     ({'noise': [2, 4, 4, 1], 'strength': [2]}, r'strength must be a scalar.*got \[2\]'), ({'x': [3]}, 'rank|N, C')])
 def test_the_op_itself_checks_its_inputs(changed, words):
-    if native.library().ops is None:
-        pytest.skip(f'no native ops: {native.library().problem}')
-    shapes = {'x': [2, 4, 4, 3], 'scale': [0], 'noise': [0], 'strength': [0], 'bias': [0], **changed}
+    if native.load().ops is None:
+        pytest.skip(f'no native ops: {native.load().problem}')
+    shapes = {'x': [2, 4, 4, 3], 'bias': [0], 'scale': [0], 'noise': [0], 'strength': [0], **changed}
     with pytest.raises(tf.errors.InvalidArgumentError, match=words):
-        native.library().ops.dnnlib_fused_bias_act(*(tf.zeros(shape) for shape in shapes.values()), alpha=0.2, gain=1.0)
+        native.load().ops.dnnlib_fused_bias_act(*(tf.zeros(shape) for shape in shapes.values()), alpha=0.2, gain=1.0)

@@ -5,6 +5,9 @@ import subprocess
 import sys
 
 import pytest
+
+from dnnlib import lanes
+from dnnlib.ops.native import compiler
 from helpers import ROOT
 
 USE = '''
@@ -65,7 +68,7 @@ def test_a_failed_build_is_tried_once_remembered_and_reported_in_one_line(tmp_pa
 def test_two_processes_build_once_and_nothing_half_built_is_seen(tmp_path):
     script(tmp_path / 'g++', f'''case $1 in --version) echo 1; exit;; -shared) echo x >> {tmp_path}/links;; esac
         /bin/sleep 0.3; while [ "$1" != -o ]; do shift; done; echo built > "$2"\n''')
-    code = '''from dnnlib.ops.native import compiler; path, info = compiler.library(); print(path, open(path).read())'''
+    code = '''from dnnlib.ops.native import compiler; path, info = compiler.build(); print(path, open(path).read())'''
     outs = [finish(process)[0] for process in [python(code, tmp_path, path=tmp_path) for _ in range(2)]]
     assert outs[0] == outs[1] and outs[0].endswith('built')
     assert (tmp_path / 'links').read_text() == 'x\n'
@@ -81,10 +84,33 @@ def test_the_cache_folder_need_not_be_writable(tmp_path):
     assert out.startswith('ref') and len(lines) == 1
 
 
+@pytest.mark.parametrize('gpus, known, expected', [
+    ('', '80 90 100 120', lanes.CUDA_ARCHITECTURES), ('', '80 90', ('80', '90')),
+    ('12.0 8.0 8.0', '80 90 100 120', ('80', '120')), ('7.0', '80 90', ())])
+def test_architectures_are_those_of_the_gpus_or_a_list_in_numerical_order(tmp_path, monkeypatch, gpus, known, expected):
+    script(tmp_path / 'g++', 'echo 1')
+    script(tmp_path / 'nvidia-smi', f'echo {gpus}')
+    script(tmp_path / 'nvcc', f'for a in {known}; do echo compute_$a; done')
+    monkeypatch.setenv('PATH', str(tmp_path))
+    tools = compiler.toolchain()
+    assert tools.architectures == expected
+    if expected:  # code of the newest for GPUs that are newer still
+        assert compiler.cuda_flags(expected)[-1] == f'arch=compute_{expected[-1]},code=compute_{expected[-1]}'
+
+
+def test_an_nvcc_that_does_not_know_the_gpu_is_told_from_none(tmp_path):
+    script(tmp_path / 'g++', 'while [ $# -gt 0 ]; do [ "$1" = -o ] && echo built > "$2"; shift; done')
+    code = 'from dnnlib.ops.native import compiler; print(compiler.build()[1]["cuda_problem"])'
+    assert 'no nvcc is on PATH' in finish(python(code, tmp_path, path=tmp_path))[0]
+    script(tmp_path / 'nvidia-smi', 'echo 7.0')
+    script(tmp_path / 'nvcc', 'echo compute_80')
+    assert f'{tmp_path}/nvcc knows no GPU of this machine' in finish(python(code, tmp_path, path=tmp_path))[0]
+
+
 def test_mirrored_strategy_over_two_devices_equals_one(tmp_path):
     from dnnlib.ops import native
-    if native.library().ops is None:
-        pytest.skip(f'no native ops: {native.library().problem}')
+    if native.load().ops is None:
+        pytest.skip(f'no native ops: {native.load().problem}')
     code = '''
 import numpy as np, tensorflow as tf
 from dnnlib.ops.fused_bias_act import fused_bias_act

@@ -195,12 +195,12 @@ def test_wrong_arguments_are_named(impl, arguments, words):
     ([1, 8, 8, 3], {'pad': [0, 0, 0]}, '4 numbers, got 3'), ([1, 2, 8, 3], {}, '2 and smaller than the kernel.s 4')])
 @pytest.mark.parametrize('graph', [False, True])
 def test_the_op_itself_checks_its_attributes(shape, attributes, words, graph):
-    if native.library().ops is None:
-        pytest.skip(f'no native ops: {native.library().problem}')
+    if native.load().ops is None:
+        pytest.skip(f'no native ops: {native.load().problem}')
     attributes = {'kernel': [1.0] * 8, 'kernel_size': [4, 4], 'separable': True, 'pad': [0] * 4, **attributes}
 
     def run(x):
-        return native.library().ops.dnnlib_upfirdn2d(x, **attributes)
+        return native.load().ops.dnnlib_upfirdn2d(x, **attributes)
 
     with pytest.raises((tf.errors.InvalidArgumentError, ValueError), match=words):
         (tf.function(run) if graph else run)(tf.zeros(shape))

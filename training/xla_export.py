@@ -1,13 +1,14 @@
-"""Trains on a GPU that TensorFlow 2.15 can't drive: the run's own training step, compiled by JAX, and back again.
+"""Trains on a GPU that TensorFlow can't drive: the run's own training step, compiled by JAX, and back again.
 
-    python -m experiments.hlo export --dataset=photographs --config=config-e --out=package
-    python -m experiments.hlo_run package --out=package-run               # there: JAX, NumPy, Pillow, no TensorFlow
-    python -m experiments.hlo import package package-run/state-000300.npz --run-dir=results/photographs-jax
+    python -m training.xla_export export --dataset=photographs --config=config-e --out=package
+    python -m training.xla_run package --out=package-run               # there: JAX, NumPy, Pillow, no TensorFlow
+    python -m training.xla_export import package package-run/state-000300.npz --run-dir=results/photographs-jax
 
 `export` writes each phase of the step as an XLA HloModuleProto with the real images and every starting value that is
-not drawn at random; `hlo_run.py` compiles and runs them; `import` makes a run folder of the state that comes back, for
+not drawn at random; `xla_run` compiles and runs them; `import` makes a run folder of the state that comes back, for
 run_metrics.py, run_generator.py and run_release.py.
 """
+import functools
 import io
 import math
 import os
@@ -20,30 +21,28 @@ from PIL import Image
 
 from datasets.sources import find_dataset
 from dnnlib import cli
+from dnnlib.images import to_float_tensor, to_uint8_tensor
 from dnnlib.util import UsageError, UserError, atomic_folder, progress, read_json, write_json
-from release.instance import bake_into, to_uint8
-from training.config import PRESETS, Config, add_flags, consistency_weight, flags_config
-from training.layers import EqualizedLayer
-from training.networks import ConstantInput, Generator
-from training.state import OPTIONS, SNAPSHOTS, TrainState
-from training.steps import TrainingSteps, synthesize
-from training.training_loop import Plan, options_record
-
-MANIFEST, REALS, STATE, CONSTANTS = 'manifest.json', 'reals.zip', 'state.npz', 'constants.npz'
-EVALUATION = ('averages/', 'nets/F/')  # what metrics, pictures and instances take from a state
+from models.presets import PRESETS
+from training.config import Plan, add_flags, flags_config, from_record
+from training.loop import options_record
+from training.snapshot import OPTIONS, SNAPSHOTS, evaluation_checkpoint
+from training.state import TrainState
+from training.step import TrainStep
+from training.xla_package import CONSTANTS, MANIFEST, REALS, STATE, hlo_file, taken_values, variant_name
 
 
 def make_parser():
     """The command line."""
-    parser = cli.ArgumentParser(prog='experiments/hlo.py', description=__doc__.split('\n')[0])
+    parser = cli.ArgumentParser(prog='training/xla_export.py', description=__doc__.split('\n')[0])
     commands = parser.add_subparsers(dest='command', required=True)
-    export = commands.add_parser('export', help='write the training step, for experiments/hlo_run.py')
+    export = commands.add_parser('export', help='write the training step, for training/xla_run.py')
     export.add_argument('--config', choices=list(PRESETS), default='config-e', help='preset of the options below')
     export.add_argument('--dataset', required=True, help='a name under --data-dir, or a folder')
     export.add_argument('--data-dir', default='data', help='where datasets lie')
     export.add_argument('--out', required=True, help='the package to make, a folder')
     add_flags(export.add_argument_group('options of the run, whose defaults the preset gives'))
-    back = commands.add_parser('import', help='make a run folder of a state that hlo_run.py saved')
+    back = commands.add_parser('import', help='make a run folder of a state that xla_run.py saved')
     back.add_argument('package', help='the folder that export made')
     back.add_argument('states', nargs='+', help='state-*.npz, all of them where the state came in parts')
     back.add_argument('--run-dir', required=True, help='the run folder to make')
@@ -57,8 +56,8 @@ def main(args):
 
 def _export(args):
     config = flags_config(args)
-    if config.ops == 'native':
-        raise UsageError('--ops=native: XLA has no kernels for the native ops; leave the flag out')
+    if config.impl == 'native':
+        raise UsageError('--impl=native: XLA has no kernels for the native ops; leave the flag out')
     dataset = find_dataset(args.dataset, args.data_dir)
     with atomic_folder(args.out) as folder:
         save_reals(os.path.join(folder, REALS), dataset)
@@ -85,71 +84,96 @@ def save_reals(path, dataset):
 def state_variables(state):
     """{key: variable} of everything a TrainState's checkpoint holds, in an order that only the configuration gives."""
     found = {}
-    for group, nets in (('nets', state.nets), ('averages', state.averages)):
+    for group, nets in (('nets', state.nets), ('ema', state.ema)):
         found.update({f'{group}/{name}/{i:03d}': variable
                       for name, net in nets.items() for i, variable in enumerate(net.variables)})
     found.update({f'optimizers/{name}/{i:03d}': variable for name, optimizer in state.optimizers.items()
                   for i, variable in enumerate(optimizer.variables())})
-    return {**found, 'path_length': state.path_length, 'images': state.images}
+    return {**found, 'images_seen': state.images_seen}
+
+
+def evaluation_prefixes(method):
+    """The beginnings of the keys that metrics, pictures and instances take from a state."""
+    return ['images_seen', *(f'ema/{name}/' for name in method.AVERAGED),
+            *(f'nets/{name}/' for name in method.EVALUATED if name not in method.AVERAGED)]
 
 
 def export_steps(folder, config, resolution):
     """Writes NAME.hlo per step, state.npz and constants.npz; returns the manifest's part that says how to run them."""
     state = TrainState(config, resolution)
     variables, instance = state_variables(state), None
-    if state.fingerprinted:
-        instance = Generator(config, resolution, modulated=False)
+    if hasattr(state.method, 'bake'):
+        instance = state.method.bake(evaluated_nets(state), tf.zeros([config.fingerprint_bits]))
         variables.update({f'instance/{i:03d}': variable for i, variable in enumerate(instance.variables)})
-    training = TrainingSteps(config, state, tf.distribute.get_strategy(), jit_compile=True)
+    step = TrainStep(config, state, tf.distribute.get_strategy(), jit_compile=True)
+    functions = {**phase_functions(step, resolution), **other_functions(step, instance, resolution)}
     constants, steps = {}, {}
-    for name, (function, arguments) in step_functions(training, instance).items():
-        steps[name] = write_step(os.path.join(folder, f'{name}.hlo'), function, arguments, variables, constants)
+    for name, (function, arguments) in functions.items():
+        steps[name] = write_step(os.path.join(folder, hlo_file(name)), function, arguments, variables, constants)
     drawn = {key for name in ('initialize', 'bake') if name in steps for key in steps[name]['updates'].values()}
     np.savez_compressed(os.path.join(folder, STATE),
                         **{key: value.numpy() for key, value in variables.items() if key not in drawn})
     np.savez_compressed(os.path.join(folder, CONSTANTS), **constants)
     shapes = {key: [list(value.shape), value.dtype.name] for key, value in variables.items()}
-    return {'steps': steps, 'variables': shapes,
-            'phases': [[phase.name, phase.interval] for phase in training.phases]}
+    return {'steps': steps, 'variables': shapes, 'evaluation': evaluation_prefixes(state.method),
+            'phases': [[phase.name, phase.interval, list(phase.takes)] for phase in state.phases]}
 
 
-def step_functions(steps, instance):
-    """{name: (tf.function, {argument: example})}: the phases, and what else is needed away from TensorFlow.
+def evaluated_nets(state):
+    """{name: network} that the method's as_model and bake take, the averaged ones as averages."""
+    return {name: state.ema.get(name, state.nets[name]) for name in state.method.EVALUATED}
 
-    generator_single is the generator's phase before the consistency ramp begins; average moves the averages;
-    initialize draws the initial weights; generate and decode are the averaged model's, on uint8 images; bake makes the
-    `instance` of one fingerprint, which draws uint8 images.
+
+def phase_functions(step, resolution):
+    """{name: (tf.function, {argument: example})} of the phases, in each variant that occurs in the run."""
+    config, found = step.config, {}
+    reals = tf.zeros([config.batch_size, resolution, resolution, 3], tf.uint8)
+    for phase in step.state.phases:
+        for number in range(0, config.total_kimg * 1000 // config.batch_size, phase.interval):
+            taken = taken_values(config, phase.takes, number, reals)
+            name = variant_name(phase.name, phase.takes, taken)
+            if name not in found:
+                examples = {key: reals if key == 'reals' else tf.constant(0.0) for key in taken}
+                found[name] = (_compiled(functools.partial(_phase, step, phase, tuple(taken))),
+                               {'seed': tf.zeros([2], tf.int32), **examples})
+    return found
+
+
+def _phase(step, phase, names, seed, *values):
+    """The phase's function, given only the values called `names`."""
+    taken = dict(zip(names, values))
+    return step.compiled[phase.name].python_function(seed, *(taken.get(name) for name in phase.takes))
+
+
+def other_functions(step, instance, resolution):
+    """What else is needed away from TensorFlow: {name: (tf.function, {argument: example})}.
+
+    average moves the averages; initialize draws the initial weights; generate and decode are the averaged model's, on
+    uint8 images; bake makes the `instance` of one fingerprint, which generates uint8 images.
     """
-    config, state = steps.config, steps.state
-    size, count = state.nets['G'].resolution, config.batch_size
-    latents, bits = tf.zeros([count, config.latent_dim]), tf.zeros([count, config.fingerprint_bits])
-    images, seed, weight = tf.zeros([count, size, size, 3], tf.uint8), tf.zeros([2], tf.int32), tf.constant(0.0)
-    generator = {'seed': seed, 'fingerprint_weight': weight}
-    paired = {**generator, 'consistency_weight': weight}
-    examples = {'generator': paired if state.fingerprinted else generator, 'path_length': {'seed': seed},
-                'discriminator': {'reals': images, 'seed': seed}, 'r1': {'reals': images, 'seed': seed}}
-
-    def single(seed, fingerprint_weight):
-        return steps.functions['generator'].python_function(seed, fingerprint_weight, None)
+    config, state, method = step.config, step.state, step.state.method
+    nets = evaluated_nets(state)
+    bits = tf.zeros([config.batch_size, method.as_model(nets).fingerprint_bits])
+    latents = tf.zeros([config.batch_size, config.latent_dim])
+    images = tf.zeros([config.batch_size, resolution, resolution, 3], tf.uint8)
 
     def generate(latents, fingerprints):
-        return to_uint8(synthesize(config, state.averages, latents, fingerprints))
+        return to_uint8_tensor(method.generate(nets, latents, fingerprints))
 
-    functions = {phase.name: (steps.functions[phase.name], examples[phase.name]) for phase in steps.phases}
-    if not state.fingerprinted:
-        functions['generator'] = (_compiled(single), generator)
-    elif not consistency_weight(config, 0):
-        functions['generator_single'] = (_compiled(single), generator)
-    functions['average'] = (steps.update_averages, {})
-    functions['initialize'] = (_compiled(lambda seed: initialize(state, seed)), {'seed': seed})
-    functions['generate'] = (_compiled(generate), {'latents': latents, 'fingerprints': bits})
-    if state.fingerprinted:
-        decode = _compiled(lambda images: state.nets['F'](TrainingSteps.as_float(images))[1])
-        bake = _compiled(lambda code: bake_into(instance, state.averages['E'], state.averages['G'], code))
+    functions = {
+        'average': (step.update_ema, {}),
+        'initialize': (_compiled(functools.partial(initialize, state)), {'seed': tf.zeros([2], tf.int32)}),
+        'generate': (_compiled(generate), {'latents': latents, 'fingerprints': bits})}
+    if instance is not None:
         functions.update(
-            decode=(decode, {'images': images}), bake=(bake, {'fingerprint': bits[0]}),
-            instance=(_compiled(lambda latents: to_uint8(instance(latents))), {'latents': latents}))
+            decode=(_compiled(lambda images: method.decode(nets, to_float_tensor(images))), {'images': images}),
+            bake=(_compiled(lambda code: _bake(method, nets, code, instance)), {'fingerprint': bits[0]}),
+            instance=(_compiled(lambda latents: to_uint8_tensor(instance(latents))), {'latents': latents}))
     return functions
+
+
+def _bake(method, nets, code, instance):
+    method.bake(nets, code, into=instance)
 
 
 def _compiled(function):
@@ -157,25 +181,22 @@ def _compiled(function):
 
 
 def initialize(state, seed):
-    """Draws every weight that training.layers draws at random, from the same distribution, and copies the averages."""
-    drawn = [(layer.constant, 1.0) if isinstance(layer, ConstantInput) else (layer.weight, 1 / layer.bias_gain)
-             for net in state.nets.values() for layer in net.submodules
-             if isinstance(layer, (EqualizedLayer, ConstantInput))]
+    """Draws every weight that the layers of models/ draw at random, from the same distribution, and the averages."""
+    drawn = [layer.drawn_weight for net in state.nets.values() for layer in net.submodules
+             if hasattr(layer, 'drawn_weight')]
     sizes = [math.prod(weight.shape) for weight, _ in drawn]
     values = tf.split(tf.random.stateless_normal([sum(sizes)], seed), sizes)  # one draw: XLA compiles each anew
     for (weight, deviation), value in zip(drawn, values):
         weight.assign(tf.reshape(value, weight.shape) * deviation)
-    for name, average in state.averages.items():
-        for target, source in zip(average.variables, state.nets[name].variables):
-            target.assign(source)
+    state.copy_to_ema()
 
 
 def write_step(path, function, arguments, variables, constants):
     """Writes one compiled function's HloModuleProto.
 
-    Returns {'arguments': names; 'parameters': [kind, index or key] per parameter of the module; 'results': names of its
-    first outputs; 'updates': {output: key of the variable it is assigned to}}. What is captured and belongs to no
-    variable is added to `constants`.
+    Returns {'arguments': names; 'shapes': of the arguments; 'parameters': [kind, index or key] per parameter of the
+    module; 'results': names of its first outputs; 'updates': {output: key of the variable it is assigned to}}. What is
+    captured and belongs to no variable is added to `constants`.
     """
     values = list(arguments.values())
     concrete = function.get_concrete_function(*values)
@@ -203,26 +224,27 @@ def write_step(path, function, arguments, variables, constants):
     assert all(kind == 'variable' for kind, _ in updates.values()), path
     outputs = concrete.structured_outputs
     results = sorted(outputs) if isinstance(outputs, dict) else ['result'] if outputs is not None else []
-    return {'arguments': list(arguments), 'parameters': parameters, 'results': results,
+    return {'arguments': list(arguments), 'shapes': [list(value.shape) for value in values],
+            'parameters': parameters, 'results': results,
             'updates': {output: key for output, (_, key) in updates.items()}}
 
 
 def _import(args):
     manifest = read_json(os.path.join(args.package, MANIFEST))
     arrays = read_states(args.states, manifest['variables'])
-    config = Config(**manifest['config'])
+    config = from_record(manifest['config'], os.path.join(args.package, MANIFEST))
     state = TrainState(config, manifest['dataset']['shape'][0])
     variables = state_variables(state)
-    whole = set(variables) <= set(arrays)
-    missing = [key for key in variables if key.startswith(EVALUATION) and key not in arrays]
+    needed = [key for key in variables if key.startswith(tuple(manifest['evaluation']))]
+    missing = [key for key in needed if key not in arrays]
     if missing:
         raise UserError(f'{" ".join(args.states)}: {missing[0]} is missing; name every part of the state')
     for key, variable in variables.items():
         if key in arrays:
             variable.assign(arrays[key])
-    kimg = int(arrays['images']) // 1000
-    checkpoint = state.checkpoint() if whole else tf.train.Checkpoint(
-        averages=state.averages, nets={'F': state.nets['F']} if state.fingerprinted else {}, images=state.images)
+    whole = set(variables) <= set(arrays)
+    checkpoint = state.checkpoint() if whole else evaluation_checkpoint(state.method, evaluated_nets(state))
+    kimg = int(arrays['images_seen']) // 1000
     dataset = find_dataset(manifest['dataset']['path'], args.data_dir)
     plan = Plan(manifest['preset'], config, args.run_dir, 0)
     with atomic_folder(args.run_dir) as folder:
@@ -233,19 +255,19 @@ def _import(args):
 
 
 def read_states(paths, variables):
-    """{key: array} of the files together, each with the shape the manifest gives. Raises UserError where not."""
+    """{key: array} of the files together, each with the shape the manifest gives. Raises UserError if not."""
     arrays = {}
     for path in paths:
         try:
             with np.load(path) as file:
                 arrays.update({key: file[key] for key in file.files})
         except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise UserError(f'{path} is no state that hlo_run.py saved, or damaged ({error}); copy it again') from None
+            raise UserError(f'{path} is no state that xla_run.py saved, or damaged ({error}); copy it again') from None
     for key, array in arrays.items():
         if key not in variables or list(array.shape) != variables[key][0]:
             raise UserError(f'{" ".join(paths)}: {key} {array.shape} is not of this package; '
                             'name the package the state was trained from')
-    if 'images' not in arrays:
+    if 'images_seen' not in arrays:
         raise UserError(f'{" ".join(paths)}: how many images were seen is missing; name every part of the state')
     return arrays
 

@@ -1,7 +1,7 @@
-"""Runs what experiments/hlo.py exported, on the GPU that JAX finds: trains, or times. Needs no TensorFlow.
+"""Runs what training/xla_export.py exported, on the GPU that JAX finds: trains, or times. Needs no TensorFlow.
 
-    python -m experiments.hlo_run package --out=package-run       # trains; the same command again resumes
-    python -m experiments.hlo_run package --time                  # milliseconds per phase, images per second
+    python -m training.xla_run package --out=package-run       # trains; the same command again resumes
+    python -m training.xla_run package --time                  # milliseconds per phase, images per second
 """
 import collections
 import concurrent.futures
@@ -21,37 +21,36 @@ import numpy as np
 from PIL import Image
 
 from dnnlib import cli
-from dnnlib.images import save_grid
+from dnnlib.pictures import save_grid, tile_zoom
 from dnnlib.util import (
     Log,
     UserError,
-    append_json_line,
     atomic_file,
-    keep_json_lines,
     make_folder,
     progress,
     read_json,
 )
-from training.config import Config, consistency_weight, fingerprint_weight
+from training.config import from_record
+from training.ticks import Ticks
+from training.xla_package import CONSTANTS, MANIFEST, REALS, STATE, hlo_file, taken_values, variant_name
 
 try:
     import jax
     from jax._src.lib import _jax, xla_client
 except ImportError as error:
-    raise SystemExit(f'experiments/hlo_run.py: error: {error}; run it with an interpreter that has JAX, such as '
+    raise SystemExit(f'training/xla_run.py: error: {error}; run it with an interpreter that has JAX, such as '
                      '.venv-jax/bin/python, which `make jax` makes') from None
 
 jax.config.update('jax_enable_x64', True)  # an optimizer counts its steps in int64
 
-EVALUATION = ('averages/', 'nets/F/', 'images')  # what metrics, pictures and instances need of a state
 SEED_OF_INITIALIZATION = -1  # no step has this number
 GRID = 64
 
 
 def make_parser():
     """The command line."""
-    parser = cli.ArgumentParser(prog='experiments/hlo_run.py', description=__doc__.split('\n')[0])
-    parser.add_argument('package', help='the folder that `experiments.hlo export` made')
+    parser = cli.ArgumentParser(prog='training/xla_run.py', description=__doc__.split('\n')[0])
+    parser.add_argument('package', help='the folder that `training.xla_export export` made')
     parser.add_argument('--out', help='where the run is written (default: PACKAGE-run)')
     parser.add_argument('--total-kimg', type=int, help="length of the run (default: the package's)")
     parser.add_argument('--stop-after', type=float, help='seconds after which to save and stop, at a tick')
@@ -65,7 +64,7 @@ class Package:
     """Compiled steps and the state they share, which stays on the device.
 
     Args:
-        folder: what `experiments.hlo export` wrote.
+        folder: what `training.xla_export export` wrote.
         names: the steps to compile; None for all.
 
     Raises:
@@ -74,13 +73,13 @@ class Package:
 
     def __init__(self, folder, names=None):
         self.device, self.folder = jax.devices()[0], folder
-        self.manifest = read_json(os.path.join(folder, 'manifest.json'))
-        self.config = Config(**self.manifest['config'])
+        self.manifest = read_json(os.path.join(folder, MANIFEST))
+        self.config = from_record(self.manifest['config'], os.path.join(folder, MANIFEST))
         self.steps = self.manifest['steps']
-        self.constants = self._load('constants.npz')
+        self.constants = self._load(CONSTANTS)
         self.state = {key: self._put(np.zeros(shape, dtype))
                       for key, (shape, dtype) in self.manifest['variables'].items()}
-        self.state.update(self._load('state.npz'))
+        self.state.update(self._load(STATE))
         names = names or list(self.steps)
         with concurrent.futures.ThreadPoolExecutor() as pool:
             self.compiled = dict(zip(names, progress(pool.map(self._compile, names), total=len(names), desc='compile')))
@@ -93,7 +92,7 @@ class Package:
             return {key: self._put(file[key]) for key in file.files}
 
     def _compile(self, name):
-        path = os.path.join(self.folder, f'{name}.hlo')
+        path = os.path.join(self.folder, hlo_file(name))
         try:
             with open(path, 'rb') as file:
                 module = _jax.mlir.hlo_to_stablehlo(file.read())
@@ -104,7 +103,7 @@ class Package:
             raise UserError(f'{path}: JAX {jax.__version__} cannot compile it ({reason}); export the package again, '
                             'or use the JAX of constraints-jax.txt') from None
 
-    def __call__(self, name, **arguments):
+    def run(self, name, **arguments):
         """Runs a step and updates the state. Returns its results, {name: JAX array}, without waiting for them."""
         step = self.steps[name]
         sources = {'argument': lambda i: self._put(arguments[step['arguments'][i]]),
@@ -115,9 +114,17 @@ class Package:
         return dict(zip(step['results'], outputs))
 
     @property
-    def images(self):
+    def images_seen(self):
         """How many real images the state has seen."""
-        return int(np.asarray(self.state['images']))
+        return int(np.asarray(self.state['images_seen']))
+
+    @images_seen.setter
+    def images_seen(self, count):
+        self.state['images_seen'] = self._put(np.int64(count))
+
+    def parameter_shape(self, name, argument):
+        """The shape of one of a step's arguments."""
+        return self.steps[name]['shapes'][self.steps[name]['arguments'].index(argument)]
 
     def save(self, path, prefixes=('',)):
         """Writes the state's variables whose keys begin with one of `prefixes`, atomically."""
@@ -141,7 +148,7 @@ class Package:
 
 def read_reals(folder):
     """The real images of a package, uint8 [N, H, W, 3]."""
-    with zipfile.ZipFile(os.path.join(folder, 'reals.zip')) as archive:
+    with zipfile.ZipFile(os.path.join(folder, REALS)) as archive:
         return np.stack([np.asarray(Image.open(io.BytesIO(archive.read(name)))) for name in sorted(archive.namelist())])
 
 
@@ -156,24 +163,21 @@ def batches(reals, batch_size, seed, start_image):
         yield reals[[order(epoch)[offset] for epoch, offset in places]]
 
 
-def step_values(config, step, reals):
-    """Every argument that a phase may take at a step, {name: array}."""
-    images = step * config.batch_size
-    return {'reals': reals, 'seed': np.array([config.seed, step], np.int32),
-            'fingerprint_weight': np.float32(fingerprint_weight(config, images)),
-            'consistency_weight': np.float32(consistency_weight(config, images))}
+def step_arguments(config, takes, step, reals):
+    """{argument: array} of a phase at a step: its seed and what it takes."""
+    taken = taken_values(config, takes, step, reals)
+    weights = {name: np.float32(value) for name, value in taken.items() if name != 'reals'}
+    return {'seed': np.array([config.seed, step], np.int32), **taken, **weights}
 
 
 def run_step(package, step, reals):
     """The phases due at a step, then the averages. Returns {statistic: JAX array}."""
-    results, values = {}, step_values(package.config, step, reals)
-    for phase, interval in package.manifest['phases']:
+    results = {}
+    for phase, interval, takes in package.manifest['phases']:
         if step % interval == 0:
-            name = phase
-            if phase == 'generator' and 'generator_single' in package.steps and not values['consistency_weight']:
-                name = 'generator_single'
-            results.update(package(name, **{key: values[key] for key in package.steps[name]['arguments']}))
-    package('average')
+            arguments = step_arguments(package.config, takes, step, reals)
+            results.update(package.run(variant_name(phase, takes, arguments), **arguments))
+    package.run('average')
     return results
 
 
@@ -185,9 +189,10 @@ def list_states(out):
 
 
 class Run:
-    """A training run in a folder: stats.jsonl, log.txt, grids, the latest full state, the evaluation's part of each."""
+    """A training run in a folder: stats.jsonl, log.txt, grids, the latest full state, and of each snapshot the part
+    that evaluation takes."""
 
-    def __init__(self, package, out):
+    def __init__(self, package, out, total_kimg):
         self.package, self.config, self.out = package, package.config, make_folder(out)
         self.log = Log(os.path.join(out, 'log.txt'))
         states = list_states(out)
@@ -195,72 +200,57 @@ class Run:
             package.restore(states[-1][1])
             self.log(f'resuming {out} at {states[-1][0]} kimg')
         else:
-            package('initialize', seed=np.array([self.config.seed, SEED_OF_INITIALIZATION], np.int32))
-        keep_json_lines(os.path.join(out, 'stats.jsonl'), lambda record: record['kimg'] <= self.kimg)
+            package.run('initialize', seed=np.array([self.config.seed, SEED_OF_INITIALIZATION], np.int32))
+        self.ticks = Ticks(self.config, out, self.log, package.images_seen, total_kimg)
 
-    @property
-    def kimg(self):
-        return self.package.images // 1000
-
-    def train(self, total_kimg, stop_after=None):
-        config, begun = self.config, time.time()
-        stream = batches(read_reals(self.package.folder), config.batch_size, config.seed, self.package.images)
-        while self.kimg < total_kimg:
+    def train(self, stop_after=None):
+        """Trains to the end, or to the first tick after `stop_after` seconds."""
+        config, ticks, begun = self.config, self.ticks, time.time()
+        stream = batches(read_reals(self.package.folder), config.batch_size, config.seed, ticks.images_seen)
+        stopped = False
+        while not ticks.done and not stopped:
             self.tick(stream)
-            tick, kimg = self.kimg // config.tick_kimg, self.kimg
-            done = kimg >= total_kimg or (stop_after is not None and time.time() - begun > stop_after)
-            if done or tick % config.image_snapshot_ticks == 0:
+            stopped = stop_after is not None and time.time() - begun > stop_after
+            if stopped or ticks.due(config.image_snapshot_ticks):
                 self.pictures()
-            if done or tick % config.snapshot_ticks == 0:
+            if stopped or ticks.due(config.snapshot_ticks):
                 self.save()
-            if done:
-                break
-        self.log(f'done: {self.kimg} kimg in {self.out}')
+        self.log(f'done: {ticks.kimg} kimg in {self.out}')
 
     def tick(self, stream):
-        package, config, begun, history = self.package, self.config, time.time(), []
-        first, count = package.images // config.batch_size, config.tick_kimg * 1000 // config.batch_size
-        with progress(total=count * config.batch_size, unit='img', desc=f'from {self.kimg} kimg') as bar:
-            for step in range(first, first + count):
-                history.append(run_step(package, step, next(stream)))
-                bar.update(config.batch_size)
-        means = {name: float(np.mean([np.asarray(results[name]) for results in history if name in results]))
-                 for name in sorted(set().union(*history))}
-        rate = count * config.batch_size / (time.time() - begun)
-        broken = [name for name, value in means.items() if not np.isfinite(value)]
-        if broken:
-            raise UserError(f'{", ".join(broken)} became NaN or infinite after {self.kimg} kimg; '
-                            'try a lower --learning-rate or a higher --r1-gamma')
-        package.state['images'] = package._put(np.int64(package.images + count * config.batch_size))
-        shown = '  '.join(f'{name.split("/")[-1]} {value:.3f}' for name, value in means.items()
-                          if name.startswith('loss/') or name == 'bit_accuracy_float')
-        self.log(f'kimg {self.kimg}  {rate:.1f} img/s  {shown}')
-        append_json_line(os.path.join(self.out, 'stats.jsonl'),
-                         {'kimg': self.kimg, 'images_per_second': rate, **means})
+        """tick_kimg thousand images."""
+        statistics = self.ticks.run(functools.partial(run_step, self.package), stream)
+        states = list_states(self.out)
+        self.ticks.check_finite(statistics, [], f'the last good state is {states[-1][1]}' if states
+                                else 'there is no state yet')
+        self.ticks.advance(statistics)
+        self.package.images_seen = self.ticks.images_seen
 
     def pictures(self):
         """A grid of the averaged model, each image its own latent and fingerprint, and the bit accuracy on uint8."""
         config, rng, pictures, right = self.config, np.random.default_rng(self.config.seed), [], []
+        num_bits = self.package.parameter_shape('generate', 'fingerprints')[1]
         for _ in range(-(-GRID // config.batch_size)):
             latents = rng.standard_normal([config.batch_size, config.latent_dim]).astype(np.float32)
-            bits = (rng.random([config.batch_size, config.fingerprint_bits]) < 0.5).astype(np.float32)
-            images = np.asarray(self.package('generate', latents=latents, fingerprints=bits)['result'])
+            bits = (rng.random([config.batch_size, num_bits]) < 0.5).astype(np.float32)
+            images = np.asarray(self.package.run('generate', latents=latents, fingerprints=bits)['result'])
             pictures.append(images)
             if 'decode' in self.package.steps:
-                right.append((np.asarray(self.package('decode', images=images)['result']) > 0) == bits)
-        save_grid(os.path.join(self.out, f'fakes_{self.kimg:06d}.png'), np.concatenate(pictures)[:GRID], 8,
-                  max(1, 64 // pictures[0].shape[1]))
+                right.append((np.asarray(self.package.run('decode', images=images)['result']) > 0) == bits)
+        save_grid(os.path.join(self.out, f'fakes_{self.ticks.kimg:06d}.png'), np.concatenate(pictures)[:GRID], 8,
+                  tile_zoom(pictures[0].shape[1], 64))
         if right:
-            self.log(f'kimg {self.kimg}  bit_accuracy on uint8, averaged model, '
+            self.log(f'kimg {self.ticks.kimg}  bit_accuracy on uint8, averaged model, '
                      f'{len(right) * config.batch_size} images: {np.mean(right):.4f}')
 
     def save(self):
         """The full state, to resume from, replaces the one before; the evaluation's part of every snapshot is kept."""
         older = list_states(self.out)
-        self.package.save(os.path.join(self.out, f'evaluation-{self.kimg:06d}.npz'), EVALUATION)
-        self.package.save(os.path.join(self.out, f'state-{self.kimg:06d}.npz'))
+        self.package.save(os.path.join(self.out, f'evaluation-{self.ticks.kimg:06d}.npz'),
+                          tuple(self.package.manifest['evaluation']))
+        self.package.save(os.path.join(self.out, f'state-{self.ticks.kimg:06d}.npz'))
         for kimg, path in older:
-            if kimg != self.kimg:
+            if kimg != self.ticks.kimg:
                 os.unlink(path)
 
 
@@ -271,14 +261,12 @@ class Measurement:
         self.package, self.config, self.rounds = package, package.config, rounds
         config, rng = package.config, np.random.default_rng(0)
         size = package.manifest['dataset']['shape'][0]
-        package('initialize', seed=np.array([config.seed, SEED_OF_INITIALIZATION], np.int32))
+        package.run('initialize', seed=np.array([config.seed, SEED_OF_INITIALIZATION], np.int32))
         self.reals = rng.integers(0, 256, [config.batch_size, size, size, 3]).astype(np.uint8)
         self.first = 16 * 10 ** 6  # beyond the end of every ramp, and a step at which each phase is due
-        bits = rng.integers(0, 2, [config.batch_size, config.fingerprint_bits]).astype(np.float32)
-        self.values = {
-            **step_values(config, self.first, self.reals), 'fingerprints': bits, 'fingerprint': bits[0],
-            'latents': rng.standard_normal([config.batch_size, config.latent_dim]).astype(np.float32),
-            'images': self.reals}
+        self.values = {'images': self.reals}
+        for _, _, takes in package.manifest['phases']:
+            self.values.update(step_arguments(config, takes, self.first, self.reals))
 
     def whole(self, count=16):
         """Runs `count` whole steps; 16 hold every phase as often as it is due."""
@@ -288,10 +276,16 @@ class Measurement:
 
     def one(self, name, count=4):
         """Runs one step alone, `count` times."""
-        arguments = {key: self.values[key] for key in self.package.steps[name]['arguments']}
+        arguments = {key: self.argument(name, key) for key in self.package.steps[name]['arguments']}
         for _ in range(count):
-            results = self.package(name, **arguments)
+            results = self.package.run(name, **arguments)
         jax.block_until_ready([self.package.state, results])
+
+    def argument(self, name, key):
+        """What a step is given when timed alone; anything of the right shape if it is no phase's."""
+        if key in self.values:
+            return self.values[key]
+        return np.ones(self.package.parameter_shape(name, key), np.float32)
 
     def seconds(self, function, *args, count):
         """The median time of a call, of `count` in a row; the first round warms up."""
@@ -340,8 +334,8 @@ def main(args):
         if args.profile:
             measurement.profile()
         return
-    Run(package, args.out or f'{args.package.rstrip("/")}-run').train(
-        args.total_kimg or package.config.total_kimg, args.stop_after)
+    run = Run(package, args.out or f'{args.package.rstrip("/")}-run', args.total_kimg or package.config.total_kimg)
+    run.train(args.stop_after)
 
 
 if __name__ == '__main__':

@@ -13,17 +13,15 @@ import time
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import ROOT
 
 from datasets.tfrecord import write_dataset
 from dnnlib.util import UserError, read_json, read_json_lines, write_json
-from training.config import make_config
-from training.state import Snapshot, list_snapshots, snapshot_files
-from training.training_loop import Plan, train
+from helpers import ROOT, TINY, tiny_config
+from training.config import Plan
+from training.loop import train
+from training.snapshot import Snapshot, list_snapshots, snapshot_files
 
-FLAGS = dict(fmap_base=64, fmap_max=8, latent_dim=6, embedding_dim=8, fingerprint_bits=8, ops='ref', batch_size=8,
-             tick_kimg=1, total_kimg=4, snapshot_ticks=1, consistency_ramp='1-3', metrics='none',
-             path_length_weight=2.0)
+FLAGS = {**TINY, 'lambda_consistency': '0:1-3:10'}
 
 
 @pytest.fixture(scope='module')
@@ -115,16 +113,16 @@ def test_kill_and_resume_repeats_the_uninterrupted_run(finished, dataset, tmp_pa
             np.testing.assert_array_equal(actual[name], value, err_msg=name)
 
 
-def plan(run_dir, tiny_config, **overrides):
+def plan(run_dir, **overrides):
     return Plan('quickstart', tiny_config(**overrides), str(run_dir), 0)
 
 
-def test_nan_stops_and_keeps_the_last_snapshot(dataset, tiny_config, tmp_path, monkeypatch):
-    train(plan(tmp_path, tiny_config, total_kimg=1), dataset)
+def test_nan_stops_and_keeps_the_last_snapshot(dataset, tmp_path, monkeypatch):
+    train(plan(tmp_path, total_kimg=1), dataset)
     path = list_snapshots(str(tmp_path))[-1][1]
-    monkeypatch.setattr('training.steps.consistency_weight', lambda config, images: float('nan'))
+    monkeypatch.setattr('training.step.weight_at', lambda config, name, step: float('nan'))
     with pytest.raises(UserError, match=f'NaN or infinite between 1 and 2 kimg; the last good snapshot is {path}'):
-        train(plan(tmp_path, tiny_config, total_kimg=2), dataset)
+        train(plan(tmp_path, total_kimg=2), dataset)
     assert list_snapshots(str(tmp_path)) == [(1, path)]
     Snapshot(str(tmp_path))
 
@@ -143,7 +141,7 @@ def test_two_workers_train_and_resume(dataset, tmp_path):
             cluster = {'cluster': {'worker': addresses}, 'task': {'type': 'worker', 'index': index}}
             processes.append(subprocess.Popen(
                 command(dataset, str(tmp_path / 'run'), total_kimg=total_kimg, path_length_weight=0.0,
-                        consistency_ramp='5-6'), cwd=ROOT, stdout=subprocess.PIPE,
+                        lambda_consistency='0:5-6:10'), cwd=ROOT, stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT, text=True, env={**os.environ, 'TF_CONFIG': json.dumps(cluster)}))
         try:
             outputs = [process.communicate(timeout=280)[0] for process in processes]
@@ -168,9 +166,9 @@ def test_another_configuration_is_refused(finished, dataset):
     assert len(result.stderr.strip().split('\n')) == 1
 
 
-def test_more_kimg_continue_a_run(dataset, tiny_config, tmp_path):
-    train(plan(tmp_path, tiny_config, total_kimg=1), dataset)
-    assert train(plan(tmp_path, tiny_config, total_kimg=2), dataset) == 2
+def test_more_kimg_continue_a_run(dataset, tmp_path):
+    train(plan(tmp_path, total_kimg=1), dataset)
+    assert train(plan(tmp_path, total_kimg=2), dataset) == 2
 
 
 @pytest.mark.parametrize('damage', ['truncate', 'overwrite'])
@@ -185,7 +183,7 @@ def test_corrupt_snapshot(finished, dataset, tmp_path, damage):
         else:
             file.seek(size // 4)
             file.write(os.urandom(size // 2))
-    config = make_config('quickstart', {**FLAGS, 'total_kimg': 8})
+    config = tiny_config(**{**FLAGS, 'total_kimg': 8})
     for use in (lambda: train(Plan('quickstart', config, folder, 0), dataset), lambda: Snapshot(folder)):
         with pytest.raises(UserError, match=f'snapshot {re.escape(path)} is corrupt') as caught:
             use()
@@ -207,12 +205,12 @@ def test_snapshot_that_does_not_fit_its_options(finished, dataset, tmp_path):
     assert re.search(r'snapshot .* is corrupt or of another configuration .*; remove .*', result.stderr)
 
 
-def test_two_processes_in_one_folder(dataset, tiny_config, tmp_path):
+def test_two_processes_in_one_folder(dataset, tmp_path):
     import fcntl
     with open(tmp_path / '.lock0', 'w') as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(UserError, match='another process'):
-            train(plan(tmp_path, tiny_config), dataset)
+            train(plan(tmp_path), dataset)
 
 
 def test_snapshot_that_is_not_there(finished):
@@ -226,7 +224,7 @@ def test_snapshot_that_is_not_there(finished):
     (['--dataset=celeba', '--num-gpus=2', '--dry-run'], 0, ''),
     (['--config=quickstart', '--fingerprint_bits=64', '--dry-run'], 0, ''),
     (['--dry-run'], 2, '--dataset is missing'),
-    (['--config=quickstart', '--fingerprint-bits=4'], 2, '--fingerprint-bits=4: a fingerprint has 8 to 512 bits'),
+    (['--config=quickstart', '--fingerprint-bits=4'], 2, '--fingerprint-bits=4: must be at least 8'),
     (['--config=quickstart', '--num-gpu=1'], 2, 'did you mean --num-gpus?'),
     (['--config=fast'], 2, "invalid choice: 'fast'"),
     (['--config=quickstart', '--batch-size=12'], 2, 'no whole number of batches of 12; take a multiple of 3'),

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from training.config import Config, feature_maps, make_config
-from training.layers import SynthesisConv2D, minibatch_stddev, upsample_conv2d
-from training.networks import Decoder, Discriminator, Encoder, Generator
-from training.state import make_networks
-
-SMALL = dict(fmap_base=64, fmap_max=16, latent_dim=12, embedding_dim=10, fingerprint_bits=8, ops='ref')
+from dnnlib.util import UsageError
+from helpers import networks, tiny_config
+from models.fingerprinted import Decoder, Encoder
+from models.layers import SynthesisConv2D, minibatch_stddev, upsample_conv2d
+from models.stylegan2 import Discriminator, Generator, LatentInput, check_resolution, feature_maps
+from training.config import Config, make_config
 
 
 def count(net):
@@ -48,7 +48,7 @@ def tower_parameters(resolution, outputs, statistics):
 
 
 def test_parameter_counts_of_config_e_at_128():
-    nets = make_networks(Config(ops='ref'), 128)
+    nets = networks(Config(impl='ref'), 128)
     assert count(nets['E']) == dense(128, 512) + 7 * dense(512, 512)
     assert count(nets['G']) == generator_parameters(128)
     assert count(nets['D']) == tower_parameters(128, 1, 1)
@@ -58,31 +58,30 @@ def test_parameter_counts_of_config_e_at_128():
 @pytest.mark.parametrize('resolution', [16, 32, 256])
 @pytest.mark.parametrize('bits', [8, 128])
 def test_shapes(resolution, bits):
-    config = make_config('quickstart', {**SMALL, 'fmap_base': 32, 'fingerprint_bits': bits})
-    nets = make_networks(config, resolution)
-    latents = tf.random.normal([2, 12])
+    nets = networks(tiny_config(fmap_base=32, fingerprint_bits=bits), resolution)
+    latents = tf.random.normal([2, 6])
     images = nets['G'](latents, nets['E'](tf.ones([2, bits])))
     assert images.shape == (2, resolution, resolution, 3)
     assert nets['D'](images).shape == (2, 1)
     decoded, logits = nets['F'](images)
-    assert decoded.shape == (2, 12) and logits.shape == (2, bits)
+    assert decoded.shape == (2, 6) and logits.shape == (2, bits)
 
 
 def test_largest_network_builds():
-    config = make_config('quickstart', {**SMALL, 'fmap_base': 32, 'fmap_max': 2})
-    assert Generator(config, 1024)(tf.zeros([1, 12]), tf.zeros([1, 10])).shape == (1, 1024, 1024, 3)
+    config = tiny_config(fmap_base=32, fmap_max=2)
+    assert Generator(config, 1024, LatentInput)(tf.zeros([1, 6]), tf.zeros([1, 8])).shape == (1, 1024, 1024, 3)
     assert Discriminator(config, 1024)(tf.zeros([1, 1024, 1024, 3])).shape == (1, 1)
 
 
 def test_initial_activations_are_of_unit_scale():
     """Equalized weights and the √2 of the leaky ReLU keep activations' mean square near 1; the FIR lowers it."""
-    config = make_config('quickstart', dict(ops='ref'))
+    config = make_config('quickstart', dict(impl='ref'))
     tf.keras.utils.set_random_seed(0)
-    embeddings = Encoder(config, 32)(tf.random.normal([256, 32]))
+    embeddings = Encoder(config)(tf.random.normal([256, 32]))
     assert 0.7 < np.sqrt(np.mean(embeddings ** 2)) < 1.4
-    generator = Generator(config, 32)
+    generator = Generator(config, 32, LatentInput)
     x = generator.input_layer(tf.random.normal([64, 64]))
-    for conv in generator.convs:
+    for conv in [layer for layer in generator.layers_in_order if layer.noise_strength is not None]:
         size = x.shape[1] * (2 if conv.up else 1)
         x = conv(x, embeddings[:64], tf.zeros([1, size, size, 1]))
         assert 0.3 < np.sqrt(np.mean(x ** 2)) < 1.6, conv.name
@@ -134,19 +133,43 @@ def test_minibatch_statistics_do_not_cross_groups():
 
 
 def test_modulated_range():
-    config = make_config('quickstart', {**SMALL, 'res_modulated_range': '8-16'})
-    generator = Generator(config, 32)
-    assert generator.num_modulated == 2 * 3  # of 4x4: conv, rgb; 8 to 32: up-conv, conv, rgb each
-    latents = tf.random.normal([1, 12])
-    full = Generator(make_config('quickstart', SMALL), 32)
-    assert full.num_modulated == 2 + 3 * 3
+    """Plain convolutions outside the range; the copies of w are those of StyleGAN2 whatever is modulated."""
+    generator = Generator(tiny_config(res_modulated_range='8-16'), 32, LatentInput)
+    full = Generator(tiny_config(), 32, LatentInput)
+    assert sum(layer.modulated for layer in generator.layers_in_order) == 2 * 3  # up-convolution, convolution, ToRGB
+    assert sum(layer.modulated for layer in full.layers_in_order) == 2 + 3 * 3
+    assert generator.num_styles == full.num_styles == 8
     assert count(generator) < count(full)
-    a, b = (generator(latents, generator.broadcast(w)) for w in tf.random.normal([2, 1, 10]))
+    latents = tf.random.normal([1, 6])
+    a, b = (generator(latents, generator.broadcast(w)) for w in tf.random.normal([2, 1, 8]))
     assert np.abs(a - b).max() > 1e-3
 
 
+@pytest.mark.parametrize('resolution, copies', [(16, 6), (128, 12), (1024, 18)])
+def test_copies_of_w_are_counted_as_stylegan2_does(resolution, copies):
+    generator = Generator(tiny_config(fmap_max=1), resolution, LatentInput)
+    assert generator.num_styles == copies == 2 * math.log2(resolution) - 2
+
+
+def test_each_layer_takes_its_own_copy_of_w():
+    """Changing one copy changes the styles of the layers that share it, and of no other."""
+    generator = Generator(tiny_config(), 16, LatentInput)
+    w = tf.random.stateless_normal([1, generator.num_styles, 8], [0, 1])
+    users = [['4x4/conv'], ['4x4/to_rgb', '8x8/conv_up'], ['8x8/conv'], ['8x8/to_rgb', '16x16/conv_up'],
+             ['16x16/conv'], ['16x16/to_rgb']]
+    for copy, expected in enumerate(users):
+        weights = [layer.affine.weight for layer in generator.layers_in_order]
+        only = tf.one_hot(copy, generator.num_styles)[tf.newaxis, :, tf.newaxis]
+        with tf.GradientTape() as tape:
+            energy = tf.reduce_sum(generator(tf.ones([1, 6]), w * only) ** 2)
+        gradients = tape.gradient(energy, weights)
+        moved = [layer.name for layer, gradient in zip(generator.layers_in_order, gradients)
+                 if np.abs(gradient).max() > 0]
+        assert moved == [f'G/{name}' for name in expected]
+
+
 def test_decoder_sees_what_a_file_can_hold():
-    decoder = Decoder(make_config('quickstart', SMALL), 16)
+    decoder = Decoder(tiny_config(), 16)
     images = 2 * tf.random.stateless_normal([2, 16, 16, 3], [0, 1])
     with tf.GradientTape() as tape:
         tape.watch(images)
@@ -157,47 +180,31 @@ def test_decoder_sees_what_a_file_can_hold():
 
 
 def test_plain_generator_depends_on_latents_through_modulation_only():
-    config = make_config('stylegan2', SMALL)
-    nets = make_networks(config, 16)
-    assert set(nets) == {'E', 'G', 'D'}
-    z = tf.random.normal([2, 12])
-    w = nets['E'](z)
+    nets = networks(tiny_config(method='stylegan2'))
+    assert set(nets) == {'M', 'G', 'D', 'path_length'}
+    z = tf.random.normal([2, 6])
+    w = nets['M'](z)
     np.testing.assert_array_equal(nets['G'](z, w), nets['G'](tf.zeros_like(z), w))
     assert np.abs(nets['G'](z, w)[0] - nets['G'](z, w)[1]).max() > 1e-3
 
 
-@pytest.mark.parametrize('name', ['E', 'G', 'D', 'F'])
-def test_network_contract(name, tmp_path):
-    """Checkpoint, tf.function, gradient and determinism of every network."""
-    config = make_config('quickstart', SMALL)
-    inputs = {'E': [tf.ones([2, 8])], 'G': [tf.random.normal([2, 12]), tf.random.normal([2, 10])],
-              'D': [tf.random.normal([2, 16, 16, 3])], 'F': [tf.random.normal([2, 16, 16, 3])]}[name]
-
-    def make(seed):
-        tf.keras.utils.set_random_seed(seed)
-        return make_networks(config, 16)[name]
-
-    def flat(net):
-        return np.concatenate([np.ravel(part) for part in tf.nest.flatten(net(*inputs))])
-
-    first, other = make(0), make(1)
-    np.testing.assert_array_equal(flat(first), flat(make(0)))
-    assert np.abs(flat(first) - flat(other)).max() > 1e-3
-    path = tf.train.Checkpoint(net=first).write(str(tmp_path / 'net'))
-    tf.train.Checkpoint(net=other).read(path).assert_consumed()
-    np.testing.assert_array_equal(flat(first), flat(other))
-    names = [v.name for v in first.variables]
-    assert len(set(names)) == len(names)
-    graph = tf.function(lambda *args: first(*args))
-    np.testing.assert_allclose(tf.nest.flatten(graph(*inputs))[0], tf.nest.flatten(first(*inputs))[0], atol=1e-5)
-    with tf.GradientTape() as tape:
-        loss = sum(tf.reduce_sum(part ** 2) for part in tf.nest.flatten(first(*inputs)))
-    gradients = tape.gradient(loss, first.trainable_variables)
-    without = [v.name for v, g in zip(first.trainable_variables, gradients) if g is None]
-    assert not without, without
+@pytest.mark.parametrize('shape', [[2, 8, 8, 3], [2, 16, 16, 1], [16, 16, 3]])
+def test_a_wrong_size_is_named(shape):
+    nets = networks(tiny_config())
+    for name in ('D', 'F'):
+        with pytest.raises(ValueError, match=rf'{name}: images is of shape .*{shape[-2]}.*expected \[N, 16, 16, 3\]'):
+            nets[name](tf.zeros(shape))
 
 
-def test_stages_follow_the_formula():
-    assert feature_maps(Config(fmap_base=512, fmap_max=64), 1) == 64
-    assert feature_maps(Config(fmap_base=512, fmap_max=64), 4) == 32
-    assert feature_maps(Config(fmap_base=16), 8) == 1
+def test_channels_follow_the_formula():
+    # 4x4 ... 1024x1024, StyleGAN2 config E.
+    assert [feature_maps(Config(), 2 ** r) for r in range(2, 11)] == [512, 512, 512, 512, 256, 128, 64, 32, 16]
+    assert feature_maps(Config(fmap_base=512, fmap_max=64), 4) == 64
+    assert feature_maps(Config(fmap_base=512, fmap_max=64), 32) == 32
+    assert feature_maps(Config(fmap_base=16), 512) == 1
+
+
+@pytest.mark.parametrize('resolution', [8, 24, 2048])
+def test_resolutions(resolution):
+    with pytest.raises(UsageError, match=str(resolution)):
+        check_resolution(resolution)

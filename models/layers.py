@@ -15,6 +15,16 @@ DEMODULATION_EPSILON = 1e-8
 FILTER = filter_kernel((1, 3, 3, 1))
 
 
+def check_shape(name, tensor, *expected):
+    """Raises ValueError, naming both, unless `tensor` has the shape `expected`; None stands for any size."""
+    actual = tensor.shape.as_list()
+    fits = len(actual) == len(expected) and all(
+        want is None or have is None or want == have for have, want in zip(actual, expected))
+    if not fits:
+        wanted = ', '.join('N' if size is None else str(size) for size in expected)
+        raise ValueError(f'{name} is of shape {actual}, expected [{wanted}]')
+
+
 class EqualizedLayer(tf.keras.layers.Layer):
     """A layer whose weight is stored as N(0, 1) / lrmul and used times lrmul / sqrt(fan-in)."""
 
@@ -28,6 +38,11 @@ class EqualizedLayer(tf.keras.layers.Layer):
         self.bias = self.add_weight(
             name=f'{name}/bias', shape=[bias_units],
             initializer=tf.keras.initializers.Constant(bias_init / lrmul)) if bias_units else None
+
+    @property
+    def drawn_weight(self):
+        """(the weight, the standard deviation it is drawn with): the only random values of a new layer."""
+        return self.weight, 1 / self.bias_gain
 
     def scaled_weight(self):
         """The weight as it is used, [..., fan-out]."""
@@ -141,12 +156,27 @@ def minibatch_stddev(x, group_size=4):
     """Appends one map: the standard deviation over a group of samples, averaged over features and pixels.
 
     Karras et al. 2018 (arXiv 1710.10196, section 3). Groups are consecutive samples, so that a batch split over
-    replicas has the same groups as the whole one. x [N, H, W, C] → [N, H, W, C + 1].
+    replicas has the same groups as the whole one. An N that is not known when the graph is built must be a multiple of
+    `group_size`. x [N, H, W, C] → [N, H, W, C + 1].
     """
     count, height, width, channels = x.shape
-    group = math.gcd(group_size, count)
-    y = tf.reshape(x, [count // group, group, height, width, channels])
-    y = tf.sqrt(tf.math.reduce_variance(y, axis=1) + 1e-8)
-    y = tf.reduce_mean(y, axis=[1, 2, 3])
-    y = tf.repeat(y, group)[:, tf.newaxis, tf.newaxis, tf.newaxis]
-    return tf.concat([x, tf.tile(y, [1, height, width, 1])], axis=3)
+    group = group_size if count is None else math.gcd(group_size, count)
+    y = tf.reshape(x, [-1, group, height, width, channels])              # [N/g, g, H, W, C]
+    y = tf.sqrt(tf.math.reduce_variance(y, axis=1) + 1e-8)               # [N/g, H, W, C]
+    y = tf.reduce_mean(y, axis=[1, 2, 3])                                # [N/g]
+    y = tf.repeat(y, group)[:, tf.newaxis, tf.newaxis, tf.newaxis]       # [N, 1, 1, 1]
+    return tf.concat([x, tf.tile(y, [1, height, width, 1])], axis=3)     # [N, H, W, C + 1]
+
+
+class RunningMean(tf.keras.layers.Layer):
+    """A scalar that moves towards what it is shown: mean ← mean + decay · (value − mean); starts at 0."""
+
+    def __init__(self, name):
+        super().__init__(name=name)
+        self.mean = self.add_weight(name=f'{name}/mean', shape=[], initializer='zeros', trainable=False,
+                                    aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA)
+
+    def call(self, value, decay):
+        """Returns the moved mean, which the same scalar value on every replica leaves the same everywhere."""
+        self.mean.assign_add(decay * (value - self.mean))
+        return self.mean.read_value()

@@ -6,13 +6,13 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import save_run
 from tensorflow.core.protobuf import saved_model_pb2
 
 from dnnlib.util import UserError, sha256_folder
 from fingerprints.registry import Registry
-from release.instance import issue, released_snapshot
-from training.state import Snapshot
+from helpers import save_run
+from release.issue import issue, released_snapshot
+from training.snapshot import Snapshot
 
 LATENTS = np.random.default_rng(0).standard_normal([5, 6]).astype(np.float32)
 
@@ -23,9 +23,9 @@ def load(folder):
 
 def expected_images(run_dir, code):
     """G with the fingerprint as its input: modulation by activations, fixed noise."""
-    snapshot = Snapshot(run_dir, ops='ref')
-    embeddings = snapshot.encoder(np.repeat(code[None], len(LATENTS), 0).astype(np.float32))
-    return snapshot.generator(LATENTS, embeddings).numpy()
+    snapshot = Snapshot(run_dir, impl='ref')
+    embeddings = snapshot.nets['E'](np.repeat(code[None], len(LATENTS), 0).astype(np.float32))
+    return snapshot.nets['G'](LATENTS, embeddings).numpy()
 
 
 @pytest.mark.parametrize('name', ['alice', 'bob'])
@@ -81,14 +81,14 @@ def test_only_the_plain_generator_is_in_the_folder(released):
     code = registry.get('alice').code
     forms = [registry.get('alice').bits.encode(), code.tobytes(), np.packbits(code).tobytes()]
     forms += [code.astype(dtype).tobytes() for dtype in ('<f4', '<f8', '<i4', '<i8', '<f2')]
-    snapshot = Snapshot(run_dir, ops='ref')
-    forms += [snapshot.encoder(code[None].astype(np.float32)).numpy().tobytes()]
-    nets = [snapshot.encoder, snapshot.decoder]
+    snapshot = Snapshot(run_dir, impl='ref')
+    forms += [snapshot.nets['E'](code[None].astype(np.float32)).numpy().tobytes()]
+    nets = [snapshot.nets['E'], snapshot.nets['F']]
     forms += [variable.numpy().tobytes()[:64] for net in nets for variable in net.trainable_variables]
-    forms += [layer.affine.weight.numpy().tobytes()[:64] for layer in snapshot.generator.layers_in_order()]
-    forms += [layer.weight.numpy().tobytes()[:64] for layer in snapshot.generator.layers_in_order()]
+    forms += [layer.affine.weight.numpy().tobytes()[:64] for layer in snapshot.nets['G'].layers_in_order]
+    forms += [layer.weight.numpy().tobytes()[:64] for layer in snapshot.nets['G'].layers_in_order]
     assert all(form not in data for form in forms if len(form) > 2)
-    assert snapshot.generator.input_layer.bias.numpy().tobytes() in data, 'the search would not find a constant'
+    assert snapshot.nets['G'].input_layer.bias.numpy().tobytes() in data, 'the search would not find a constant'
 
 
 def test_only_tensorflows_own_ops(released):
@@ -120,7 +120,7 @@ def test_failed_export_leaves_nothing(run_dir, tmp_path, monkeypatch):
     def fail(*_):
         raise OSError('disk full')
 
-    monkeypatch.setattr('release.instance.export', fail)
+    monkeypatch.setattr('release.issue.export', fail)
     with pytest.raises(OSError, match='disk full'):
         issue(run_dir, registry, 'carol', str(tmp_path / 'instances'))
     assert os.listdir(tmp_path / 'instances') == [] and registry.list() == []
@@ -146,7 +146,7 @@ def test_partly_modulated_and_plain_models(tmp_path):
     folder, _ = issue(run_dir, registry, 'dave', str(tmp_path / 'instances'))
     np.testing.assert_allclose(load(folder)['float'](latents=LATENTS)['images'],
                                expected_images(run_dir, registry.get('dave').code), atol=1e-4)
-    plain = save_run(str(tmp_path / 'plain'), generator='stylegan2')
+    plain = save_run(str(tmp_path / 'plain'), method='stylegan2')
     with pytest.raises(UserError, match='without fingerprints'):
         issue(plain, Registry(str(tmp_path / 'other.sqlite'), create=True), 'erin', str(tmp_path / 'instances'))
 

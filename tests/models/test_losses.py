@@ -3,9 +3,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from training import losses
-from training.config import make_config
-from training.networks import Generator, ResidualNetwork
+from helpers import tiny_config
+from models import losses
+from models.stylegan2 import Generator, LatentInput, ResidualNetwork
 
 RNG = np.random.default_rng(0)
 
@@ -20,7 +20,7 @@ def float64():
 
 @pytest.fixture
 def config():
-    return make_config('quickstart', dict(fmap_base=16, fmap_max=4, latent_dim=5, embedding_dim=6, ops='ref'))
+    return tiny_config(fmap_base=16, fmap_max=4, latent_dim=5, embedding_dim=6)
 
 
 def softplus(x):
@@ -64,7 +64,7 @@ def finite_differences(function, x, step=1e-5):
 
 
 def test_r1_against_finite_differences(float64, config):
-    net = ResidualNetwork(config, 16, 1, False, 'D')
+    net = ResidualNetwork('D', config, 16, 1, False)
     images = RNG.normal(size=(2, 16, 16, 3))
     batched = tf.function(lambda x: net(x)[:, 0])
     step = 1e-5
@@ -75,7 +75,7 @@ def test_r1_against_finite_differences(float64, config):
 
 
 def test_gradient_of_r1_against_finite_differences(float64, config):
-    net = ResidualNetwork(config, 16, 1, False, 'D')
+    net = ResidualNetwork('D', config, 16, 1, False)
     images = tf.constant(RNG.normal(size=(2, 16, 16, 3)))
     penalty = tf.function(lambda: tf.reduce_mean(losses.r1_penalty(net, images)))
     for weight in (net.from_rgb.weight, net.blocks[0].conv1.weight, net.dense.weight):
@@ -93,10 +93,10 @@ def test_gradient_of_r1_against_finite_differences(float64, config):
 
 
 def test_path_lengths_against_finite_differences(float64, config):
-    generator = Generator(config, 16)
+    generator = Generator(config, 16, LatentInput)
     latents = tf.constant(RNG.normal(size=(2, 5)))
-    noise = [tf.constant(RNG.normal(size=(2, *shape))) for shape in generator.noise_shapes()]
-    embeddings = RNG.normal(size=(2, generator.num_modulated, 6))
+    noise = [tf.constant(RNG.normal(size=(2, *shape))) for shape in generator.noise_shapes]
+    embeddings = RNG.normal(size=(2, generator.num_styles, 6))
     directions = RNG.normal(size=(2, 16, 16, 3)) / 16
 
     @tf.function
