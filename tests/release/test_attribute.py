@@ -244,7 +244,7 @@ def test_json_says_what_a_result_rests_on(marked, attribute, capsys):
     (record,) = records(captured.out)
     assert record['sha256'] == sha256_file(marked[2]) and record['fpr'] == 1e-3 and record['threshold'] == 15
     assert record['model_digest'] == Snapshot(marked[0]).digest and record['snapshot_kimg'] == 1
-    assert re.fullmatch(r'\d+\.\d+.*|unknown', record['version'])
+    assert re.fullmatch(r'\d+\.\d+\.\d+', record['version'])
     assert '1 image: 1 named (alice 1); 15 of 16 bits must match at --fpr=0.001 with 2 users' in captured.err
 
 
