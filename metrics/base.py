@@ -87,7 +87,7 @@ def run_metric(name, model, dataset, options):
     Args:
         name: a registered metric.
         model: a Model.
-        dataset: a datasets.tfrecord.Dataset; None will do for metrics without a reference.
+        dataset: a datasets.reader.Dataset; None will do for metrics without a reference.
         options: Options.
 
     Returns:

@@ -45,3 +45,19 @@ def save_run(folder, seed=0, **overrides):
     snapshots = os.path.join(folder, 'snapshots')
     tf.train.CheckpointManager(state.checkpoint(), snapshots, 1, checkpoint_name='snapshot').save(1)
     return folder
+
+
+def write_dataset(path, name, source, train_images, eval_images, skipped=None):
+    """Writes a dataset from two iterables of uint8 [H, W, 3], one per split; returns the Dataset."""
+    from datasets.skipped import Skipped
+    from datasets.writer import write_stream
+    splits = []
+
+    def images():
+        for split, given in (('train', train_images), ('eval', eval_images)):
+            for number, image in enumerate(given):
+                splits.append(split)
+                yield f'{split} {number}', image
+
+    skipped = Skipped() if skipped is None else skipped
+    return write_stream(path, name, source, images(), lambda index: splits[-1], skipped)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets.tfrecord import open_dataset
+from datasets.reader import open_dataset
 from helpers import ROOT
 
 

@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 from scipy import linalg
 
-from datasets.tfrecord import write_dataset
 from dnnlib.util import UsageError, UserError
+from helpers import write_dataset
 from metrics import fid
 from metrics.base import Model, Options, run_metric
 from metrics.fid import Moments, frechet_distance, real_moments
