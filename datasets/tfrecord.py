@@ -19,7 +19,6 @@ import os
 
 import numpy as np
 
-from datasets.skipped import Skipped
 from dnnlib.util import UserError, atomic_folder, progress, read_json, sha256_file, write_json
 
 MANIFEST = 'manifest.json'
@@ -30,37 +29,18 @@ SHARD_BYTES = 128 << 20
 FRAME = 12  # bytes before a record's payload in a TFRecord: its length (8) and that length's checksum (4)
 
 
-def write_dataset(path, name, source, train_images, eval_images, skipped=None):
-    """Writes a dataset from two iterables, one per split, without holding them in memory.
+def write_stream(path, name, source, images, split_of, skipped, minimum=1, total=None, replace=False):
+    """Writes a dataset from one stream; `split_of(i)` says where its i-th distinct image goes.
 
     An image whose pixels were seen before, in either split, is dropped and counted as 'duplicate': the splits can't
-    overlap. The same images in the same order give the same digest.
+    overlap. The same images in the same order give the same digest. The stream is not held in memory.
 
     Args:
         path: the folder to make; it must not exist.
         name: what the dataset is called in results.
         source: where it comes from, one line without machine paths.
-        train_images, eval_images: iterables of uint8 [H, W, 3], all of one shape, H = W.
-        skipped: a Skipped which the iterables may fill while they are read.
-
-    Returns:
-        The Dataset.
-
-    Raises:
-        UserError: the folder exists or can't be written, an image has another shape or type, or none is to train on.
-    """
-    skipped, seen = Skipped() if skipped is None else skipped, set()
-    pairs = ((split, image) for split, images in zip(SPLITS, (train_images, eval_images))
-             for image in _distinct(enumerate(progress(images, unit=' images', desc=f'{name} {split}')), seen, skipped))
-    return _write(path, name, source, pairs, skipped, minimum=1)
-
-
-def write_stream(path, name, source, images, split_of, skipped, minimum=1, total=None, replace=False):
-    """Writes a dataset from one stream; `split_of(i)` says where its i-th distinct image goes.
-
-    Args:
-        path, name, source, skipped: as in write_dataset.
-        images: iterable of (name, uint8 [H, W, 3]).
+        skipped: a Skipped which the stream may fill while it is read.
+        images: iterable of (name, uint8 [H, W, 3]), all of one shape, H = W.
         split_of: from the number of an image, duplicates not counted, to 'train', 'eval' or None: no more are needed.
         minimum: the least number of distinct images for which the dataset is worth making.
         total: how many images the stream has, for the progress bar, or None.
@@ -70,16 +50,18 @@ def write_stream(path, name, source, images, split_of, skipped, minimum=1, total
         The Dataset.
 
     Raises:
-        UserError: as in write_dataset, or there are fewer than `minimum` images.
+        UserError: the folder exists or can't be written, an image has another shape or type, none is to train on, or
+            there are fewer than `minimum` images.
     """
-    distinct = enumerate(_distinct(progress(images, total=total, unit=' images', desc=name), set(), skipped))
+    distinct = enumerate(_distinct(progress(images, total=total, unit=' images', desc=name), skipped))
     pairs = ((split_of(index), image) for index, image in distinct)
     enough = itertools.takewhile(lambda pair: pair[0] is not None, pairs)
     return _write(path, name, source, enough, skipped, minimum, replace)
 
 
-def _distinct(images, seen, skipped):
-    """Of pairs (name, image), the images whose pixels are not in `seen` yet; notes the others."""
+def _distinct(images, skipped):
+    """Of pairs (name, image), the images whose pixels were not seen yet; notes the others."""
+    seen = set()
     for name, image in images:
         key = hashlib.blake2b(np.ascontiguousarray(image), digest_size=16).digest()
         if key in seen:
@@ -355,7 +337,7 @@ class Dataset:
             self._verify_once(split, indices[-1] + 1)
             yield self._read(split, indices)
 
-    def batches(self, split, batch_size, seed, start_image=0, num_shards=1, shard_index=0, shuffle=True):
+    def batches(self, split, batch_size, seed, start_image=0, num_shards=1, shard_index=0):
         """An endless stream of batches that depends on (seed, position) alone.
 
         Epoch e is the permutation of the whole split that (seed, e) gives; a batch may reach over into the next epoch.
@@ -374,7 +356,6 @@ class Dataset:
             seed: integer ≥ 0.
             start_image: how many images of the global stream were read before; the stream goes on right there.
             num_shards, shard_index: the number of workers and which of them this is.
-            shuffle: False for the order in which the images are stored, again and again.
 
         Returns:
             A tf.data.Dataset of uint8 [batch_size, H, W, 3].
@@ -390,8 +371,7 @@ class Dataset:
 
         def epoch(number):
             order = tf.range(count, dtype=tf.int64)
-            if shuffle:
-                order = tf.random.experimental.stateless_shuffle(order, [seed, number], alg='philox')
+            order = tf.random.experimental.stateless_shuffle(order, [seed, number], alg='philox')
             return tf.data.Dataset.from_tensor_slices(order)
 
         epochs = tf.data.Dataset.range(start_image // count, np.iinfo(np.int64).max)

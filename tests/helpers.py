@@ -45,3 +45,19 @@ def save_run(folder, seed=0, **overrides):
     snapshots = os.path.join(folder, 'snapshots')
     tf.train.CheckpointManager(state.checkpoint(), snapshots, 1, checkpoint_name='snapshot').save(1)
     return folder
+
+
+def write_dataset(path, name, source, train_images, eval_images, skipped=None):
+    """A dataset of two iterables of uint8 [H, W, 3], one per split."""
+    from datasets.skipped import Skipped
+    from datasets.tfrecord import write_stream
+    current = {}
+
+    def stream():
+        for split, images in (('train', train_images), ('eval', eval_images)):
+            for number, image in enumerate(images):
+                current['split'] = split
+                yield number, image
+
+    return write_stream(path, name, source, stream(), lambda _: current['split'],
+                        Skipped() if skipped is None else skipped)

@@ -10,11 +10,11 @@ import zlib
 
 import numpy as np
 import pytest
-from mutants import attempt, mutate, originals
 from PIL import Image
 
 from dnnlib import images
 from dnnlib.images import FORMATS, ImageError, decode, read_file, to_float, to_float_tensor, to_uint8, to_uint8_tensor
+from mutants import attempt, mutate, originals
 
 RGB = np.random.RandomState(0).randint(0, 256, [12, 20, 3]).astype(np.uint8)
 
