@@ -15,7 +15,7 @@ help:
 	@echo 'make demo   train on bundled digits, issue two users, attribute their images (about 10 minutes)'
 	@echo 'make test   lint and the test suite'
 	@echo 'make ops    build the native ops and say what was built'
-	@echo 'make jax    a second virtual environment, .venv-jax, for experiments/hlo_run.py and its tests'
+	@echo 'make jax    a second virtual environment, .venv-jax, for training/xla_run.py and its tests'
 	@echo 'make clean  remove the virtual environments and the demo'
 	@echo 'PYTHON=/path/to/python3.11 chooses another Python than the newest installed one (3.9 to 3.13), VENV=.venv-3.11 another folder'
 

@@ -12,9 +12,9 @@ import os
 import time
 
 from datasets import sources
-from datasets.tfrecord import SPLITS, open_dataset
-from dnnlib import cli, images
-from dnnlib.util import UsageError, UserError, format_time
+from datasets.tfrecord import PREVIEW, SPLITS, open_dataset
+from dnnlib import cli, pictures
+from dnnlib.util import UsageError, UserError, format_time, quoted
 
 NAMED = ('digits', *sources.PAPER)
 
@@ -38,16 +38,22 @@ def make_parser():
     parser.add_argument('--eval-fraction', type=float, metavar='F', help='folder, zip: the share held out to measure '
                         'FID against (default: 0.5)')
     parser.add_argument('--allow-upscale', action='store_true', help='folder, zip: take images smaller than N as well')
+    parser.add_argument('--list-skipped', action='store_true', help='name every file that is left out, with the reason')
+    parser.add_argument('--force', action='store_true', help='replace the dataset at --out once the new one is whole; '
+                        'a folder that holds anything else is never replaced')
     return parser
 
 
 def check(args):
     """Raises UsageError for a flag out of range or one that the source does not know."""
     kind = args.what if args.what in ('verify', 'digits') else 'paper' if args.what in sources.PAPER else 'files'
-    known = {'verify': {'dataset'}, 'digits': {'out', 'resolution'},
-             'paper': {'out', 'resolution', 'source', 'tfds_dir', 'max_images'},
-             'files': {'out', 'resolution', 'max_images', 'eval_fraction', 'allow_upscale'}}[kind]
+    making = {'out', 'resolution', 'force', 'list_skipped'}
+    known = {'verify': {'dataset'}, 'digits': making, 'paper': making | {'source', 'tfds_dir', 'max_images'},
+             'files': making | {'max_images', 'eval_fraction', 'allow_upscale'}}[kind]
     for flag, value in vars(args).items():
+        if value == '':
+            name = 'SOURCE' if flag == 'what' else f'--{flag.replace("_", "-")}'
+            raise UsageError(f'{name} is empty; give a path, or leave it out')
         if flag != 'what' and flag not in known and value not in (None, False):
             shown = value if flag == 'dataset' else f'--{flag.replace("_", "-")}'
             raise UsageError(f'{shown} does not go with {args.what}; leave it out')
@@ -94,8 +100,12 @@ def summarize(dataset, seconds):
         print(f'  {split:8} {dataset.num_images(split)} images, shards: {dataset.num_shards(split)}')
     skipped = ', '.join(f'{count} {reason}' for reason, count in dataset.skipped.items())
     print(f'  skipped  {skipped or "none"}')
+    if dataset.num_images('train') == 1:
+        print('  note     one image to train on is too few to learn from')
+    if not dataset.num_images('eval'):
+        print('  note     no images are held out, so FID has nothing to measure against; see --eval-fraction')
     print(f'  digest   {dataset.digest}')
-    print(f'  preview  {os.path.join(dataset.path, "preview.png")}')
+    print(f'  preview  {os.path.join(dataset.path, PREVIEW)}')
     print(f'train with: python run_training.py --dataset={dataset.path}')
 
 
@@ -110,11 +120,21 @@ def main(args):
         return 0
     started = time.time()
     source = make_source(kind, args)
-    dataset = source.write(args.out or os.path.join('data', source.name))
+    try:
+        dataset = source.write(args.out or os.path.join('data', source.name), replace=args.force)
+    finally:  # also if too few are left: then the reasons are what one wants to see
+        if args.list_skipped:
+            list_skipped(source.skipped.names)
     first = next(dataset.images('train', min(64, dataset.num_images('train'))))
-    images.save_grid(os.path.join(dataset.path, 'preview.png'), first, columns=8)
+    pictures.save_grid(os.path.join(dataset.path, PREVIEW), first, columns=8)
     summarize(dataset, time.time() - started)
     return 0
+
+
+def list_skipped(names):
+    """Prints a line for each (name, reason) of what was left out."""
+    for name, reason in names:
+        print(f'skipped {quoted(name)}: {reason}')
 
 
 if __name__ == '__main__':

@@ -22,21 +22,22 @@ def main(args):
     import numpy as np
 
     from dnnlib.images import to_uint8
+    from dnnlib.pictures import tile_zoom
     from release.report import residual_picture
-    from training.evaluation import snapshot_model, write_grids
-    from training.state import Snapshot
+    from training.grids import write_grids
+    from training.snapshot import Snapshot
     snapshot = Snapshot(args.run, args.kimg)
-    model = snapshot_model(snapshot)
+    model = snapshot.model()
     out = make_folder(args.out or os.path.join(args.run, 'pictures'))
     path = os.path.join(out, f'{{}}_{snapshot.kimg:06d}.png')
     write_grids(model, args.seed, path, args.side)
-    if snapshot.decoder is not None:
+    if model.fingerprint_bits:
         rng = np.random.default_rng(args.seed)
         latents = rng.standard_normal([args.side, model.latent_dim])
         codes = rng.integers(0, 2, [2, model.fingerprint_bits])
         images = {name: to_uint8(model.generate(latents, np.repeat(code[None], args.side, 0)))
                   for name, code in zip(('fingerprint 1', 'fingerprint 2'), codes)}
-        residual_picture(path.format('residual'), images, list(images), max(1, 96 // model.resolution))
+        residual_picture(path.format('residual'), images, list(images), tile_zoom(model.resolution))
     print(f'pictures of snapshot {snapshot.kimg} kimg are in {out}')
 
 

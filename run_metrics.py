@@ -28,13 +28,12 @@ def main(args):
         raise UsageError(f'--batch-size={args.batch_size}: must be at least 1')
     from datasets.sources import find_dataset
     from metrics.base import Options, check_metrics, run_metric
-    from training.evaluation import snapshot_model
-    from training.state import Snapshot
+    from training.snapshot import Snapshot
     names = check_metrics(args.metrics.split(','))
     snapshot = Snapshot(args.run, args.kimg)
     dataset = find_dataset(args.dataset or snapshot.options['dataset']['path'], args.data_dir)
     options = Options(num_images=args.num_images, seed=args.seed, split=args.split, inception=args.inception)
-    model = snapshot_model(snapshot, args.batch_size)
+    model = snapshot.model(args.batch_size)
     for name in names:
         record = {'kimg': snapshot.kimg, **run_metric(name, model, dataset, options)}
         print(json.dumps(record), flush=True)

@@ -1,16 +1,33 @@
-"""The owner's desk: issue fingerprinted instances, list and revoke them, attribute images, or see it all in a demo."""
+"""Issues fingerprinted instances, lists and revokes them, attributes images; or shows it all in a demo."""
+import argparse
+import contextlib
 import json
+import os
+import sys
 
 from dnnlib import cli
-from dnnlib.util import UsageError, format_time
+from dnnlib.util import UsageError, UserError, atomic_file, format_time, make_folder, printable
+
+RUN = 'results/digits-quickstart'
+REGISTRY = 'registry.sqlite'
+DEMO = 'results/demo'
+DEFAULT_RATE = 1e-6
+
+IMAGES = '''\
+Each IMAGE is a file; a folder, searched recursively for image files; a quoted pattern such as 'evidence/**/*.png';
+- for a list of names on standard input, one a line; or @FILE for such a list in a file.
+
+exit codes: 0 a user is named in at least one image; 3 in none; 1 a file could not be attributed (the others are); 2 a
+wrong flag. Two or more users over the threshold are all listed and none is named: that points to collusion or forgery.
+'''
 
 
 def make_parser():
     """The command line, one subcommand per task."""
     parser = cli.ArgumentParser(prog='run_release.py', description=__doc__)
     commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND', parser_class=cli.ArgumentParser)
-    run = dict(default='results/digits-quickstart', help="the training run's folder")
-    registry = dict(default='registry.sqlite', help='SQLite file or database URL of the registry')
+    run = dict(default=RUN, help="the training run's folder")
+    registry = dict(default=REGISTRY, help='SQLite file or database URL of the registry')
 
     issue = commands.add_parser('issue', help='draw a fingerprint for each user and export their instance',
                                 description='Exports OUT/NAME/1, a SavedModel for TF Serving, for each new user.')
@@ -24,6 +41,8 @@ def make_parser():
     listing = commands.add_parser('list', help='show the users of a registry', description='Shows who has an instance.')
     listing.add_argument('--registry', **registry)
     listing.add_argument('--json', action='store_true', help='one JSON object per user')
+    listing.add_argument('--codes', action='store_true', help='with --json: the users\' codes too; they are secret, '
+                         'whoever has them can frame a user')
 
     revoke = commands.add_parser('revoke', help='note that an instance is revoked', description='Marks a user as '
                                  'revoked. Their images are attributed as before: copies are out there.')
@@ -31,49 +50,73 @@ def make_parser():
     revoke.add_argument('--reason', default='', help='why, for the record')
     revoke.add_argument('--registry', **registry)
 
-    attribute = commands.add_parser('attribute', help='name the users whose instances drew these images',
-                                    description='Decodes image files and names their users, or "no user".')
-    attribute.add_argument('image', nargs='+', metavar='IMAGE', help='image files')
-    attribute.add_argument('--run', **run)
-    attribute.add_argument('--registry', **registry)
-    attribute.add_argument('--fpr', type=float, default=1e-6, help='accepted chance, over all users together, of '
-                           'naming anyone for an image that no instance drew')
-    attribute.add_argument('--json', action='store_true', help='one JSON object per image')
+    attribute = commands.add_parser(
+        'attribute', help='name the users whose instances drew these images', epilog=IMAGES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description='Decodes image files and names their users, or says why nobody is named.')
+    attribute.add_argument('image', nargs='+', metavar='IMAGE', help='what to attribute, see below')
+    attribute.add_argument('--run', default=RUN, help=f"the training run's folder (default: {RUN})")
+    attribute.add_argument('--registry', default=REGISTRY,
+                           help=f'SQLite file or database URL of the registry (default: {REGISTRY})')
+    attribute.add_argument('--fpr', type=float, default=DEFAULT_RATE, help='accepted chance, over all users together, '
+                           f'of naming anyone for an image that no instance drew (default: {DEFAULT_RATE:g})')
+    form = attribute.add_mutually_exclusive_group()
+    form.add_argument('--json', action='store_true', help='one JSON object per image')
+    form.add_argument('--csv', action='store_true', help='a table for spreadsheets')
+    attribute.add_argument('--out', metavar='FILE', help='write the results to a new file instead of printing them')
 
     demo = commands.add_parser('demo', help='train on digits, issue two users, attribute their images',
                                description='The whole path on bundled data, on the CPU, in about 10 minutes.')
-    demo.add_argument('--out', default='results/demo', help='folder for everything; the same command resumes')
+    demo.add_argument('--out', default=DEMO, help='folder for everything; the same command resumes')
     demo.add_argument('--total-kimg', type=int, help='shorter or longer training than the quickstart preset')
     return parser
 
 
+def check_defaults(args):
+    """Raises UserError with the flags to use if nothing is at a default path but the demo's run and registry are."""
+    names = {'run': (RUN, f'{DEMO}/run'), 'registry': (REGISTRY, f'{DEMO}/registry.sqlite')}
+    missing = [default for name, (default, _) in names.items()
+               if getattr(args, name, None) == default and not os.path.exists(default)]
+    flags = [f'--{name}={made}' for name, (default, made) in names.items()
+             if getattr(args, name, None) == default and os.path.exists(made)]
+    if missing and flags:
+        raise UserError(f'{missing[0]} does not exist; to use what the demo has made, add {" ".join(flags)}')
+
+
 def issue_command(args):
     from fingerprints.registry import Registry, check_name
-    from release.instance import issue, issuing_snapshot
     for name in args.name:
         check_name(name)
     if len(set(args.name)) < len(args.name):
         raise UsageError('the same name twice; every user has one instance')
+    from release.issue import issue, issuing_snapshot  # here, since it takes seconds to import
+    from release.results import bits_needed
     registry = Registry(args.registry, create=True)
     snapshot = issuing_snapshot(args.run, registry, args.kimg)
+    num_bits = snapshot.config.fingerprint_bits
     for name in args.name:
         folder, digest = issue(args.run, registry, name, args.out, snapshot=snapshot)
-        print(f'issued {name}: {folder}  sha256 {digest[:16]}…  ({snapshot.config.fingerprint_bits} bits, '
-              f'snapshot {snapshot.kimg} kimg)')
+        print(f'issued {name}: {folder}  sha256 {digest[:16]}…  ({num_bits} bits, snapshot {snapshot.kimg} kimg)')
+    print(f'to attribute an image, {bits_needed(num_bits, len(registry.list()), DEFAULT_RATE)}')
 
 
 def list_command(args):
     import dataclasses
 
     from fingerprints.registry import Registry
+    if args.codes and not args.json:
+        raise UsageError('--codes goes with --json; add it')
     users = Registry(args.registry).list()
     for user in users:
         if args.json:
-            print(json.dumps(dataclasses.asdict(user)))
+            record = dataclasses.asdict(user)
+            if not args.codes:
+                del record['bits']
+            print(json.dumps(record))
         else:
-            state = f'revoked {user.revoked_at} {user.reason}'.strip() if user.revoked_at else 'active'
+            state = f'revoked {user.revoked_at} {printable(user.reason or "")}'.strip() if user.revoked_at else 'active'
             print(f'{user.name:20}  issued {user.issued_at}  sha256 {user.digest[:16]}…  {state}')
-    if not users:
+    if not users and not args.json:
         print('no users yet')
 
 
@@ -86,23 +129,32 @@ def revoke_command(args):
 def attribute_command(args):
     from fingerprints.registry import Registry
     from fingerprints.statistics import check_fpr
-    from release.attribute import Attributor
+    from release.inputs import find_inputs
     check_fpr(args.fpr)
-    failed = 0
-    for result in Attributor(args.run, Registry(args.registry))(args.image, args.fpr):
-        failed += result.error is not None
-        print(json.dumps(result.record()) if args.json else describe(result))
-    return 1 if failed else 0
+    if args.out is not None and (not args.out or os.path.lexists(args.out)):
+        raise UserError(f'--out={args.out}: choose the name of a file that does not exist yet')
+    if args.out:
+        make_folder(os.path.dirname(os.path.abspath(args.out)))
+    inputs, others = find_inputs(args.image)
+    registry = Registry(args.registry)
+    from release.attribute import Attributor  # here, since it takes seconds to import
+    from release.results import Tally, attribution_lines, bits_needed, exit_code
+    attributor, tally = Attributor(args.run, registry), Tally()
+    form = 'json' if args.json else 'csv' if args.csv else 'text'
+    context = {'fpr': args.fpr, **attributor.provenance}
+    with output(args.out) as file:
+        for line in attribution_lines(attributor(inputs, args.fpr), form, context, tally):
+            print(line, file=file, flush=True)
+    left_out = f', {others} other files in the folders left out' if others else ''
+    users, num_bits = attributor.codes.shape
+    print(f'{tally.summary()}{left_out}; {bits_needed(num_bits, users, args.fpr)}',
+          file=sys.stdout if args.out or form == 'text' else sys.stderr)
+    return exit_code(tally)
 
 
-def describe(result):
-    """One line for a release.attribute.Result."""
-    if result.error:
-        return f'{result.path}: error: {result.error}'
-    found = result.attribution
-    named = f'user {found.user}' if found.user else f'no user (nearest {found.best_user})'
-    return (f'{result.path}: {named}  {found.matching} of {found.bits} bits match  '
-            f'p {found.p_value:.2g}, corrected for {found.users} users')
+def output(path):
+    """A context whose value is the file to write to: one at `path` that appears when all is written, or stdout."""
+    return atomic_file(path) if path else contextlib.nullcontext(sys.stdout)
 
 
 def demo_command(args):
@@ -115,5 +167,12 @@ COMMANDS = {'issue': issue_command, 'list': list_command, 'revoke': revoke_comma
             'demo': demo_command}
 
 
+def main(args):
+    """Runs the subcommand; returns the exit code."""
+    if args.command != 'demo':
+        check_defaults(args)
+    return COMMANDS[args.command](args)
+
+
 if __name__ == '__main__':
-    cli.run(make_parser(), lambda args: COMMANDS[args.command](args))
+    cli.run(make_parser(), main)

@@ -4,14 +4,15 @@ import os
 
 from dnnlib import cli
 from dnnlib.util import UsageError
-from training.config import PRESET_DATASETS, PRESET_HELP, PRESETS, add_flags, flags_config
+from models.presets import PRESETS
+from training.config import Plan, add_flags, flags_config, to_record
 
 
 def make_parser():
     """The command line: one flag per field of Config, and where to read, write and compute."""
     parser = cli.ArgumentParser(
         prog='run_training.py', description=__doc__,
-        epilog='presets: ' + '; '.join(f'{name}: {text}' for name, text in PRESET_HELP.items()))
+        epilog='presets: ' + '; '.join(f'{name}: {preset.help}' for name, preset in PRESETS.items()))
     parser.add_argument('--config', choices=list(PRESETS), default='config-e', help='preset of all options below')
     parser.add_argument('--dataset', help='a name under --data-dir (celeba, lsun_bedroom, lsun_cat, digits), or a '
                         'folder that dataset_tool.py made; quickstart takes digits by itself')
@@ -26,9 +27,8 @@ def make_parser():
 
 def make_plan(args):
     """(Plan, dataset's name or folder) of parsed flags. Raises UsageError; touches neither data nor devices."""
-    from training.training_loop import Plan
     config = flags_config(args)
-    dataset = args.dataset or PRESET_DATASETS.get(args.config)
+    dataset = args.dataset or PRESETS[args.config].dataset
     if not dataset:
         raise UsageError('--dataset is missing: name one (celeba, say), or try --config=quickstart, '
                          'which trains on bundled digits')
@@ -41,10 +41,9 @@ def make_plan(args):
 
 def describe(plan, dataset):
     """The resolved options as text, one a line."""
-    lines = [f'config {plan.preset}', f'dataset {dataset}', f'run-dir {plan.run_dir}',
-             f'num-gpus {"all" if plan.num_gpus is None else plan.num_gpus}']
-    lines += [f'{name.replace("_", "-")} {value}' for name, value in dataclasses.asdict(plan.config).items()]
-    return '\n'.join(f'  {line.partition(" ")[0]:24}{line.partition(" ")[2]}' for line in lines)
+    options = {'config': plan.preset, 'dataset': dataset, 'run-dir': plan.run_dir,
+               'num-gpus': 'all' if plan.num_gpus is None else plan.num_gpus, **to_record(plan.config)}
+    return '\n'.join(f'  {name.replace("_", "-"):24}{value}' for name, value in options.items())
 
 
 def main(args):
@@ -53,10 +52,10 @@ def main(args):
     if args.dry_run:
         return
     from datasets.sources import find_dataset
-    from training.distribution import check_gpus
-    from training.training_loop import train
+    from training.distribution import resolve_gpus
+    from training.loop import train
     dataset = find_dataset(name, args.data_dir)
-    train(dataclasses.replace(plan, num_gpus=check_gpus(plan.num_gpus)), dataset)
+    train(dataclasses.replace(plan, num_gpus=resolve_gpus(plan.num_gpus)), dataset)
 
 
 if __name__ == '__main__':

@@ -37,13 +37,14 @@ setup(
         'tensorflow-metadata==1.15.0' + OLDER,  # newer ones need protobuf 5, which TensorFlow 2.15 refuses
         'importlib-resources==7.1.0' + NEWER,  # TensorFlow Datasets' archives use it and do not require it
         'SQLAlchemy==2.0.44',
+        'cryptography==50.0.2',
         'scikit-learn==1.6.1' + OLDER,
         'scikit-learn==1.9.1' + NEWER,
         'lmdb==1.7.3',
         'tqdm==4.67.1',
     ],
     extras_require={
-        'test': ['pytest==8.4.2', 'ruff==0.14.4'],
+        'test': ['pytest==8.4.2', 'ruff==0.14.4', 'hypothesis==6.141.1', 'mpmath==1.3.0'],
         'gpu': ['tensorflow[and-cuda]==2.15.1' + OLDER, 'tensorflow[and-cuda]==2.21.0' + NEWER],
         'postgresql': ['psycopg[binary]==3.2.12'],
     },

@@ -8,10 +8,12 @@ import tensorflow as tf
 from dnnlib import cli
 from dnnlib.ops import native
 from dnnlib.util import UsageError
-from training.config import PRESETS, check_resolution, make_config
-from training.distribution import check_gpus, make_strategy
+from models.presets import PRESETS
+from models.stylegan2 import check_resolution
+from training.config import make_config
+from training.distribution import make_strategy, resolve_gpus
 from training.state import TrainState
-from training.steps import TrainingSteps
+from training.step import TrainStep
 
 
 def make_parser():
@@ -20,7 +22,7 @@ def make_parser():
     parser.add_argument('--config', choices=list(PRESETS), default='quickstart', help='preset')
     parser.add_argument('--resolution', type=int, default=32, help='image size')
     parser.add_argument('--batch-size', type=int, help="images per step (default: the preset's)")
-    parser.add_argument('--ops', default='ref,native', help='implementations to compare, comma-separated')
+    parser.add_argument('--impl', default='ref,native', help='implementations to compare, comma-separated')
     parser.add_argument('--without-consistency', action='store_true',
                         help='time the step before the consistency ramp begins, with one image per latent')
     parser.add_argument('--rounds', type=int, default=5, help='interleaved rounds; the median counts')
@@ -32,12 +34,13 @@ def make_parser():
 class Subject:
     """One implementation's training steps, ready to be timed."""
 
-    def __init__(self, args, ops, strategy):
-        overrides = {'ops': ops, **({'batch_size': args.batch_size} if args.batch_size else {})}
+    def __init__(self, args, impl, strategy):
+        overrides = {'impl': impl, **({'batch_size': args.batch_size} if args.batch_size else {})}
         if args.without_consistency:
-            overrides['lambda_consistency'] = 0.0
+            overrides['lambda_consistency'] = '0'
         self.config = make_config(args.config, overrides)
-        self.steps = TrainingSteps(self.config, TrainState(self.config, args.resolution), strategy)
+        self.state = TrainState(self.config, args.resolution)
+        self.step = TrainStep(self.config, self.state, strategy)
         shape = [self.config.batch_size, args.resolution, args.resolution, 3]
         self.reals = tf.constant(np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8))
         # From the end of the ramp on, every loss is in play.
@@ -47,16 +50,16 @@ class Subject:
         """Seconds of `count` whole steps."""
         begun = time.perf_counter()
         for step in range(self.first, self.first + count):
-            result = self.steps(step, self.reals)
+            result = self.step.run(step, self.reals)
         next(iter(result.values())).numpy()
         return time.perf_counter() - begun
 
-    def phase(self, name, count=4):
-        """Seconds of one run of a phase."""
-        args = self.steps.arguments(name, self.first, self.reals)
+    def phase(self, phase, count=4):
+        """Seconds of one run of a models.phase.Phase."""
+        args = self.step.arguments(phase, self.first, self.reals)
         begun = time.perf_counter()
         for _ in range(count):
-            result = self.steps.functions[name](*args)
+            result = self.step.compiled[phase.name](*args)
         next(iter(result.values())).numpy()
         return (time.perf_counter() - begun) / count
 
@@ -93,20 +96,20 @@ def profile(subject, count, rows=12):
 
 def main(args):
     check_resolution(args.resolution)
-    names = args.ops.split(',')
+    names = args.impl.split(',')
     if not set(names) <= set(native.loader.IMPLS):
-        raise UsageError(f'--ops={args.ops}: choose from {", ".join(native.loader.IMPLS)}')
-    strategy = make_strategy(min(1, check_gpus(None)))
+        raise UsageError(f'--impl={args.impl}: choose from {", ".join(native.loader.IMPLS)}')
+    strategy = make_strategy(min(1, resolve_gpus(None)))
     subjects = {name: Subject(args, name, strategy) for name in names}
     config = next(iter(subjects.values())).config
-    phases = {phase.name: phase.interval for phase in next(iter(subjects.values())).steps.phases}
+    phases = {phase.name: phase.interval for phase in next(iter(subjects.values())).state.phases}
     print(f'{args.config} at {args.resolution}x{args.resolution}, batch {config.batch_size}, TensorFlow '
           f'{tf.__version__}, {len(tf.config.list_physical_devices("GPU"))} GPUs')
     times = {(name, what): [] for name in names for what in ('whole step', *phases)}
     for round_index in range(args.rounds + 1):
         for name, subject in subjects.items():
             measured = {'whole step': subject.whole(args.steps) / args.steps,
-                        **{phase: subject.phase(phase) for phase in phases}}
+                        **{phase.name: subject.phase(phase) for phase in subject.state.phases}}
             if round_index:  # the first round compiles
                 for what, seconds in measured.items():
                     times[name, what].append(seconds)

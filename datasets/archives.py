@@ -1,15 +1,17 @@
 """Collections of encoded images: a folder, a zip, an LMDB, a TensorFlow Datasets folder. Each yields bytes."""
 import dataclasses
+import lzma
 import os
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable
 from typing import Any, Optional
 
-from datasets.pictures import SUFFIXES, Skip
+from dnnlib.images import MAX_FILE_BYTES, SUFFIXES, ImageError, read_file
 from dnnlib.util import UserError
 
-MAX_FILE_BYTES = 256 << 20
+NOT_AN_IMAGE = 'not an image'  # by its name
+NOT_ACCEPTED = ('.avif', '.heic', '.heif', '.jp2', '.j2k', '.jxl', '.ico', '.psd', '.svg', '.eps', '.tga', '.dds')
 MAX_RATIO = 200  # images hardly compress; Deflate alone reaches 1032
 
 
@@ -18,15 +20,17 @@ class Archive:
     """Encoded images.
 
     Attributes:
-        items: the images in order, as `load` takes them; `names` where they are files, sorted.
-        load: from an item to an image file's bytes; raises Skip. Safe to call from several threads.
+        items: the images in order, as `load` and `name` take them; for files their names, sorted.
+        load: from an item to an image file's bytes; raises ImageError. Safe to call from several threads.
         total: how many items there are.
-        others: the number of files beside them that no image format's name ends with.
+        name: from an item to what it is called.
+        others: (name, reason) of what lies beside them and is not taken for an image.
     """
     items: Iterable[Any]
     load: Callable[[Any], bytes]
     total: Optional[int]
-    others: int = 0
+    name: Callable[[Any], str] = str
+    others: list[tuple[str, str]] = dataclasses.field(default_factory=list)
 
 
 def open_archive(path):
@@ -41,51 +45,90 @@ def open_archive(path):
         return _open_folder(path)
     if os.path.isfile(path):
         return _open_zip(path)
-    raise UserError(f'{path} does not exist; give a folder or a zip of images, or an LMDB folder')
+    what = 'is neither a folder nor a file' if os.path.lexists(path) else 'does not exist'
+    raise UserError(f'{path} {what}; give a folder or a zip of images, or an LMDB folder')
 
 
 def _is_image(name):
     return name.lower().endswith(SUFFIXES) and not os.path.basename(name).startswith('.')
 
 
+def _other(name):
+    """(name, reason) of a file whose name is not that of an accepted image."""
+    accepted = not name.lower().endswith(NOT_ACCEPTED)
+    return name, NOT_AN_IMAGE if accepted else 'in a format that is not accepted; convert it to PNG'
+
+
+def list_images(path):
+    """Lists a folder of image files, searched recursively; links to folders are not followed.
+
+    Returns:
+        (names, others): the images' names relative to the folder, sorted, and (name, reason) of everything else.
+
+    Raises:
+        UserError: the folder itself can't be listed.
+    """
+    names, others = [], []
+
+    def relative(root, name):
+        return os.path.relpath(os.path.join(root, name), path).replace(os.sep, '/')
+
+    def unreadable(error):
+        if error.filename == path:
+            raise UserError(f'{path} cannot be listed ({error.strerror}); check its permissions')
+        others.append((os.path.relpath(error.filename, path), f'unreadable ({error.strerror})'))
+
+    for root, folders, files in os.walk(path, onerror=unreadable):
+        others += [(relative(root, name), 'a link to a folder, which is not followed') for name in folders
+                   if os.path.islink(os.path.join(root, name))]
+        found = [relative(root, name) for name in files]
+        names += filter(_is_image, found)
+        others += [_other(name) for name in found if not _is_image(name)]
+    return sorted(names), sorted(others)
+
+
 def _open_folder(path):
-    files = [os.path.relpath(os.path.join(root, name), path) for root, _, names in os.walk(path) for name in names]
-    names = sorted(name.replace(os.sep, '/') for name in files if _is_image(name))
-
-    def load(name):
-        full = os.path.join(path, name)
-        try:
-            if os.path.getsize(full) > MAX_FILE_BYTES:
-                raise Skip(f'larger than {MAX_FILE_BYTES >> 20} MiB')
-            with open(full, 'rb') as file:
-                return file.read()
-        except OSError:
-            raise Skip('unreadable') from None
-
-    return Archive(names, load, len(names), len(files) - len(names))
+    names, others = list_images(path)
+    return Archive(names, lambda name: read_file(os.path.join(path, name)), len(names), others=others)
 
 
 def _open_zip(path):
     """Entries are read in place, never extracted: what their names say of folders does not matter."""
     try:
         archive = zipfile.ZipFile(path)
+        entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+        _refuse_inner(path, archive)
     except (zipfile.BadZipFile, OSError) as error:
         raise UserError(f'{path} is neither a folder nor a readable zip ({error}); give one of images') from None
-    files = {entry.filename: entry for entry in archive.infolist() if not entry.is_dir()}
+    files = {entry.filename: entry for entry in entries}
     names = sorted(name for name in files if _is_image(name))
+    others = [_other(name) for name in files if not _is_image(name)]
+    others += [(entry.filename, 'replaced by a later entry of that name in the zip') for entry in entries
+               if entry is not files[entry.filename]]
     _refuse_bomb(path, [files[name] for name in names])
 
     def load(name):
         try:
             return archive.read(files[name])
-        except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, OSError):  # encrypted is a RuntimeError
-            raise Skip('damaged or encrypted within the zip') from None
+        except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError, EOFError, OSError):  # encrypted: Runtime
+            raise ImageError('damaged or encrypted within the zip') from None
 
-    return Archive(names, load, len(names), len(files) - len(names))
+    return Archive(names, load, len(names), others=sorted(others))
+
+
+def _refuse_inner(path, archive):
+    """Raises UserError if a zip was cut so that the directory found at its end is that of a zip stored within it.
+
+    Entries then come before the first one in that directory. A program may come before a zip, entries may not.
+    """
+    with open(path, 'rb') as file:
+        begins_with_entry = file.read(4) == b'PK\3\4'
+    if begins_with_entry and archive.infolist() and min(entry.header_offset for entry in archive.infolist()) > 0:
+        raise UserError(f'{path} is cut short or damaged: its directory leaves out its first entries; restore it')
 
 
 def _refuse_bomb(path, entries):
-    """Raises UserError where a zip's images would unpack to absurd sizes, each or together."""
+    """Raises UserError if a zip's images would unpack to absurd sizes, each or together."""
     largest = max(entries, key=lambda entry: entry.file_size, default=None)
     if largest and largest.file_size > MAX_FILE_BYTES:
         raise UserError(f'{path} looks like a zip bomb: {largest.filename} would unpack to '
@@ -104,14 +147,14 @@ def _open_lmdb(path):
     except lmdb.Error as error:
         raise UserError(f'{path} is no readable LMDB ({error}); download it again') from None
 
-    def values():
+    def items():
         try:
             with environment.begin() as transaction:
-                yield from (value for _, value in transaction.cursor())
+                yield from transaction.cursor()
         except lmdb.Error as error:
             raise UserError(f'{path} is damaged ({error}); download it again') from None
 
-    return Archive(values(), bytes, total)
+    return Archive(items(), lambda item: item[1], total, name=lambda item: os.fsdecode(item[0]))
 
 
 def open_tfds(name, data_dir):
@@ -129,11 +172,12 @@ def open_tfds(name, data_dir):
     encoded = tfds.decode.PartialDecoding({'image': True}, {'image': tfds.decode.SkipDecoding()})
     examples = builder.as_dataset(split='train', shuffle_files=False, decoders=encoded)
 
-    def values():
+    def items():
         try:
-            yield from (example['image'] for example in examples.as_numpy_iterator())
+            yield from enumerate(example['image'] for example in examples.as_numpy_iterator())
         except tf.errors.OpError as error:
             reason = error.message.splitlines()[0]
             raise UserError(f'{builder.data_dir} is damaged ({reason}); prepare it again') from None
 
-    return Archive(values(), bytes, builder.info.splits['train'].num_examples)
+    return Archive(items(), lambda item: item[1], builder.info.splits['train'].num_examples,
+                   name=lambda item: f'example {item[0]}')

@@ -13,7 +13,9 @@ from typing import Optional
 import numpy as np
 from PIL import Image
 
-from datasets import archives, pictures, tfrecord
+from datasets import archives, crops, tfrecord
+from datasets.skipped import Skipped
+from dnnlib.images import ImageError, decode
 from dnnlib.util import UserError
 
 # Per dataset of the paper: resolution, images to train on and to measure against, its name in TensorFlow Datasets.
@@ -31,24 +33,24 @@ class Source:
     Attributes:
         name: what the dataset is called in results.
         description: where it comes from, one line without machine paths.
-        images: yields uint8 [N, N, 3]; counts what it leaves out in `skipped`.
+        images: yields (name, uint8 [N, N, 3]); notes what it leaves out in `skipped`.
         split_of: from the number of a distinct image to 'train', 'eval' or None: no more are needed.
-        skipped: {reason: count}.
+        skipped: how many were left out for which reason, and which.
         minimum: the least number of distinct images for which the dataset is worth making.
         total: how many images there are at most, for the progress bar; None where that is not known.
     """
     name: str
     description: str
-    images: Iterable[np.ndarray]
+    images: Iterable[tuple[str, np.ndarray]]
     split_of: Callable[[int], Optional[str]]
-    skipped: collections.Counter
+    skipped: Skipped
     minimum: int = 1
     total: Optional[int] = None
 
-    def write(self, path):
+    def write(self, path, replace=False):
         """Writes the dataset at `path` and returns it; raises UserError as tfrecord.write_stream does."""
         return tfrecord.write_stream(path, self.name, self.description, self.images, self.split_of, self.skipped,
-                                     self.minimum, self.total)
+                                     self.minimum, self.total, replace)
 
 
 def first_then(train, evaluation):
@@ -74,12 +76,12 @@ def digits(resolution=32):
     order = np.random.RandomState(0).permutation(len(small))
 
     def images():
-        for picture in np.rint(small[order] * (255 / 16)).astype(np.uint8):
+        for number, picture in zip(order, np.rint(small[order] * (255 / 16)).astype(np.uint8)):
             large = Image.fromarray(picture).resize((resolution, resolution), Image.Resampling.BICUBIC)
-            yield np.asarray(large.convert('RGB'))
+            yield f'digit {number}', np.asarray(large.convert('RGB'))
 
     return Source('digits', f'scikit-learn load_digits, bicubic to {resolution}x{resolution}', images(),
-                  first_then(1500, len(small)), collections.Counter(), total=len(small))
+                  first_then(1500, len(small)), Skipped(), total=len(small))
 
 
 def files(path, resolution, eval_fraction=0.5, max_images=None, allow_upscale=False):
@@ -101,9 +103,9 @@ def files(path, resolution, eval_fraction=0.5, max_images=None, allow_upscale=Fa
     archive = archives.open_archive(path)
     if isinstance(archive.items, list):
         archive.items.sort(key=lambda name: hashlib.sha256(name.encode('utf-8', 'surrogateescape')).digest())
-    fit = functools.partial(pictures.centre_square, resolution=resolution, allow_upscale=allow_upscale)
+    fit = functools.partial(crops.centre_square, resolution=resolution, allow_upscale=allow_upscale)
     base = os.path.basename(os.path.abspath(path))
-    skipped = collections.Counter({'not an image': archive.others} if archive.others else {})
+    skipped = _others(archive)
     total = archive.total if max_images is None else min(archive.total, max_images)
     return Source(os.path.splitext(base)[0], f'{base}, centre squares, Lanczos to {resolution}x{resolution}',
                   _decoded(archive, fit, skipped), interleaved(eval_fraction, max_images), skipped, total=total)
@@ -130,28 +132,36 @@ def paper(name, path=None, tfds_dir=None, resolution=None, max_images=None):
     if max_images is not None and max_images < train + evaluation:
         train, evaluation = max_images - max_images // 2, max_images // 2
     archive = archives.open_tfds(tfds_name, tfds_dir) if tfds_dir else archives.open_archive(path)
-    fit, how = (pictures.celeba_square, '128x128 around (89, 121)') if name == 'celeba' else (
-        pictures.centre_square, 'centre squares')
+    fit, how = (crops.celeba_square, '128x128 around (89, 121)') if name == 'celeba' else (
+        crops.centre_square, 'centre squares')
     origin = f'TensorFlow Datasets {tfds_name}' if tfds_dir else os.path.basename(os.path.abspath(path))
-    skipped = collections.Counter({'not an image': archive.others} if archive.others else {})
+    skipped = _others(archive)
     return Source(name, f'{name} from {origin}, {how}, at {resolution}x{resolution}',
                   _decoded(archive, functools.partial(fit, resolution=resolution), skipped),
                   first_then(train, evaluation), skipped, train + evaluation, min(archive.total, train + evaluation))
 
 
+def _others(archive):
+    """A Skipped that begins with what an archive does not take for images."""
+    skipped = Skipped()
+    for name, reason in archive.others:
+        skipped.add(name, reason)
+    return skipped
+
+
 def _decoded(archive, fit, skipped):
-    """Loads, decodes and fits an archive's images; yields uint8 [N, N, 3] in order and counts those it can't use."""
+    """Loads, decodes and fits an archive's images; yields (name, uint8 [N, N, 3]) and notes those it can't use."""
     def picture(item):
         try:
-            return fit(pictures.decode(archive.load(item)))
-        except pictures.Skip as skip:
-            return str(skip)
+            return archive.name(item), fit(decode(archive.load(item))), None
+        except ImageError as error:
+            return archive.name(item), None, str(error)
 
-    for result in _in_threads(picture, archive.items):
-        if isinstance(result, str):
-            skipped[result] += 1
+    for name, image, reason in _in_threads(picture, archive.items):
+        if reason:
+            skipped.add(name, reason)
         else:
-            yield result
+            yield name, image
 
 
 def _in_threads(function, items):

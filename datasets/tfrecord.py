@@ -11,7 +11,6 @@ only its own images. Any other TFRecord reader can read the shards as well.
 
 TensorFlow is imported where it is used: it takes seconds, and opening, verifying and looking need none.
 """
-import collections
 import contextlib
 import hashlib
 import itertools
@@ -20,9 +19,11 @@ import os
 
 import numpy as np
 
+from datasets.skipped import Skipped
 from dnnlib.util import UserError, atomic_folder, progress, read_json, sha256_file, write_json
 
 MANIFEST = 'manifest.json'
+PREVIEW = 'preview.png'
 FORMAT_VERSION = 1
 SPLITS = ('train', 'eval')
 SHARD_BYTES = 128 << 20
@@ -40,7 +41,7 @@ def write_dataset(path, name, source, train_images, eval_images, skipped=None):
         name: what the dataset is called in results.
         source: where it comes from, one line without machine paths.
         train_images, eval_images: iterables of uint8 [H, W, 3], all of one shape, H = W.
-        skipped: a Counter {reason: count} which the iterables may fill while they are read.
+        skipped: a Skipped which the iterables may fill while they are read.
 
     Returns:
         The Dataset.
@@ -48,21 +49,22 @@ def write_dataset(path, name, source, train_images, eval_images, skipped=None):
     Raises:
         UserError: the folder exists or can't be written, an image has another shape or type, or none is to train on.
     """
-    skipped, seen = collections.Counter() if skipped is None else skipped, set()
+    skipped, seen = Skipped() if skipped is None else skipped, set()
     pairs = ((split, image) for split, images in zip(SPLITS, (train_images, eval_images))
-             for image in _distinct(progress(images, unit=' images', desc=f'{name} {split}'), seen, skipped))
+             for image in _distinct(enumerate(progress(images, unit=' images', desc=f'{name} {split}')), seen, skipped))
     return _write(path, name, source, pairs, skipped, minimum=1)
 
 
-def write_stream(path, name, source, images, split_of, skipped, minimum=1, total=None):
+def write_stream(path, name, source, images, split_of, skipped, minimum=1, total=None, replace=False):
     """Writes a dataset from one stream; `split_of(i)` says where its i-th distinct image goes.
 
     Args:
         path, name, source, skipped: as in write_dataset.
-        images: iterable of uint8 [H, W, 3].
+        images: iterable of (name, uint8 [H, W, 3]).
         split_of: from the number of an image, duplicates not counted, to 'train', 'eval' or None: no more are needed.
         minimum: the least number of distinct images for which the dataset is worth making.
         total: how many images the stream has, for the progress bar, or None.
+        replace: a dataset at `path` is replaced once the new one is whole; nothing else there ever is.
 
     Returns:
         The Dataset.
@@ -73,23 +75,23 @@ def write_stream(path, name, source, images, split_of, skipped, minimum=1, total
     distinct = enumerate(_distinct(progress(images, total=total, unit=' images', desc=name), set(), skipped))
     pairs = ((split_of(index), image) for index, image in distinct)
     enough = itertools.takewhile(lambda pair: pair[0] is not None, pairs)
-    return _write(path, name, source, enough, skipped, minimum)
+    return _write(path, name, source, enough, skipped, minimum, replace)
 
 
 def _distinct(images, seen, skipped):
-    """The images whose pixels are not in `seen` yet; counts the others."""
-    for image in images:
+    """Of pairs (name, image), the images whose pixels are not in `seen` yet; notes the others."""
+    for name, image in images:
         key = hashlib.blake2b(np.ascontiguousarray(image), digest_size=16).digest()
         if key in seen:
-            skipped['duplicate'] += 1
+            skipped.add(name, 'duplicate')
         else:
             seen.add(key)
             yield image
 
 
-def _write(path, name, source, pairs, skipped, minimum):
+def _write(path, name, source, pairs, skipped, minimum, replace=False):
     """Writes (split, image) pairs into shards and a manifest; all or nothing."""
-    with atomic_folder(path) as folder:
+    with atomic_folder(path, may_replace=is_only_dataset if replace else None) as folder:
         writers = {split: _SplitWriter(folder, split) for split in SPLITS}
         shape = None
         for split, image in pairs:
@@ -101,11 +103,22 @@ def _write(path, name, source, pairs, skipped, minimum):
         record_bytes, image_offset = _layout(shape)
         with _writing(path):
             splits = {split: {'count': writer.count, 'shards': writer.finish()} for split, writer in writers.items()}
-        write_json(os.path.join(folder, MANIFEST), {
-            'format': FORMAT_VERSION, 'name': name, 'source': source, 'shape': list(shape),
-            'digest': _digest(shape, splits), 'record_bytes': record_bytes, 'image_offset': image_offset,
-            'splits': splits, 'skipped': dict(sorted(skipped.items()))})
+            write_json(os.path.join(folder, MANIFEST), {
+                'format': FORMAT_VERSION, 'name': name, 'source': source, 'shape': list(shape),
+                'digest': _digest(shape, splits), 'record_bytes': record_bytes, 'image_offset': image_offset,
+                'splits': splits, 'skipped': dict(sorted(skipped.items()))})
     return open_dataset(path)
+
+
+def is_only_dataset(path):
+    """Whether a folder holds a dataset and nothing else, so that replacing it loses nothing but the dataset."""
+    try:
+        manifest = read_json(os.path.join(path, MANIFEST))
+        shards = {shard['file'] for split in manifest['splits'].values() for shard in split['shards']}
+        shards = {file for file in shards if file.endswith('.tfrecord')}
+        return set(os.listdir(path)) <= shards | {MANIFEST, PREVIEW}
+    except (UserError, OSError, AttributeError, KeyError, TypeError):
+        return False
 
 
 @contextlib.contextmanager

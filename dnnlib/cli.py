@@ -1,16 +1,43 @@
 """Command lines: absl-py's argparse, one line for an error, exit code 2 for usage and 1 for the rest."""
 import argparse
 import difflib
+import errno
 import logging
 import os
+import signal
 import sys
+import warnings
 
 import absl.logging
 from absl import app, flags
 from absl.flags import argparse_flags
 
-from dnnlib.util import UserError
+from dnnlib.util import UserError, printable
 from dnnlib.version import versions
+
+# What the machine refuses rather than the program gets wrong, and how to go on.
+ROOM = 'make room or choose another folder'
+RIGHTS = 'check its permissions or choose another one'
+REMEDIES = {
+    errno.ENOSPC: ROOM, errno.EDQUOT: ROOM, errno.EFBIG: ROOM,
+    errno.EACCES: RIGHTS, errno.EPERM: RIGHTS, errno.EROFS: RIGHTS,
+    errno.EISDIR: 'name a file', errno.ENOTDIR: 'a part of its path is a file; choose another one',
+    errno.ENAMETOOLONG: 'choose a shorter name', errno.EIO: 'check the disk',
+    errno.EMFILE: 'raise the limit of open files (ulimit -n)'}
+
+
+class Terminated(BaseException):
+    """Raised by SIGTERM, so that what Ctrl-C cleans up is cleaned up as well. Like KeyboardInterrupt no Exception."""
+
+
+class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Adds a default to a flag's help if there is one and the help does not tell it itself."""
+
+    def _get_help_string(self, action):
+        nothing = action.default is None or action.default is False or action.default == ''
+        if nothing or 'default' in action.help:
+            return action.help
+        return super()._get_help_string(action)
 
 
 class _Version(argparse.Action):
@@ -28,9 +55,12 @@ class ArgumentParser(argparse_flags.ArgumentParser):
     """absl's argparse parser whose errors are one line with the nearest flag, and which accepts no abbreviations."""
 
     def __init__(self, **kwargs):
-        kwargs.setdefault('formatter_class', argparse.ArgumentDefaultsHelpFormatter)
+        kwargs.setdefault('formatter_class', HelpFormatter)
         kwargs.setdefault('inherited_absl_flags', None)
         super().__init__(allow_abbrev=False, **kwargs)
+        for action in self._actions:
+            if '--helpfull' in action.option_strings:  # absl's own: there are no further flags to show
+                action.help = argparse.SUPPRESS
         self.add_argument('--version', action=_Version, help='show the versions of project, Python and TensorFlow')
 
     def _options(self):
@@ -55,40 +85,96 @@ def boolean(text):
 
 
 def dashed(argv):
-    """Rewrites `--num_gpus=2` as `--num-gpus=2`: both spellings are accepted, the dashed one is documented."""
+    """Rewrites `--num_gpus=2` as `--num-gpus=2`: both spellings are accepted, the dashed one is documented.
+
+    What follows a `--` is no flag and stays as it is.
+    """
+    end = argv.index('--') if '--' in argv else len(argv)
+
     def rewrite(word):
-        if not word.startswith('--') or word == '--':
+        if not word.startswith('--'):
             return word
         name, equals, value = word.partition('=')
         return name.replace('_', '-') + equals + value
-    return [argv[0]] + [rewrite(word) for word in argv[1:]]
+    return [argv[0], *map(rewrite, argv[1:end]), *argv[end:]]
 
 
 def run(parser, main):
     """Parses the command line with `parser` and exits with `main(args)`'s exit code.
 
-    A UserError becomes one line on stderr and its exit code; Ctrl-C one line and 130.
+    A UserError becomes one line on stderr and its exit code; so does what the machine refuses (a full disk, missing
+    permissions, no memory), with 1. Ctrl-C gives one line and 130, SIGTERM one line and 143.
     """
     def guarded(args):
-        # TensorFlow tells of every file it writes and every variable of a checkpoint it could not read.
-        absl.logging.set_verbosity(absl.logging.WARNING)
-        logging.getLogger('tensorflow').setLevel(logging.ERROR)
+        _prepare()
         try:
             code = main(args) or 0
             sys.stdout.flush()
             return code
         except UserError as error:
-            print(f'{parser.prog}: error: {error}', file=sys.stderr)
-            return error.exit_code
+            return _fail(parser, error, error.exit_code)
         except KeyboardInterrupt:
-            print(f'{parser.prog}: interrupted', file=sys.stderr)
-            return 130
+            return _fail(parser, None, 130, 'interrupted')
+        except Terminated:
+            return _fail(parser, None, 143, 'terminated')
         except BrokenPipeError:  # the reader of a pipe (head, say) has gone: no one is left to tell
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _drop_stdout()
             return 1
+        except Exception as error:
+            explained = refused(error)
+            if not explained:
+                raise
+            return _fail(parser, explained, 1)
 
     def parse(argv):
         flags.FLAGS.mark_as_parsed()
         return parser.parse_args(dashed(argv)[1:])
 
     app.run(guarded, flags_parser=parse)
+
+
+def _prepare():
+    """Sets up what the whole process shares: quiet libraries, text that can always be printed, SIGTERM."""
+    # TensorFlow tells of every file it writes and every variable of a checkpoint it could not read.
+    absl.logging.set_verbosity(absl.logging.WARNING)
+    logging.getLogger('tensorflow').setLevel(logging.ERROR)
+    # Pillow tells of odd metadata and of large images, which hinder nobody; what hinders, it raises.
+    logging.getLogger('PIL').setLevel(logging.CRITICAL)
+    warnings.filterwarnings('ignore', module=r'PIL\.')
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, 'reconfigure'):
+            stream.reconfigure(errors='backslashreplace')
+    signal.signal(signal.SIGTERM, _terminate)
+
+
+def _terminate(number, frame):
+    raise Terminated
+
+
+def _fail(parser, error, code, message=None):
+    text = message or f'error: {printable(str(error))}'
+    print(f'{parser.prog}: {text}', file=sys.stderr)
+    try:
+        sys.stdout.flush()
+    except OSError:  # what is left to print can't be: Python would try once more on its way out, and complain
+        _drop_stdout()
+    return code
+
+
+def _drop_stdout():
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def refused(error):
+    """One line, with a remedy, for an exception by which the machine refuses something; None for any other."""
+    if isinstance(error, MemoryError):
+        return f'not enough memory ({str(error) or "no more to be had"}); ask for less at once'
+    if isinstance(error, OSError) and error.errno in REMEDIES:
+        name = f' {error.filename}' if error.filename else ''
+        return f'cannot read or write{name}: {error.strerror}; {REMEDIES[error.errno]}'
+    tensorflow = sys.modules.get('tensorflow')  # if it was not imported, the error is not its
+    if tensorflow and isinstance(error, tensorflow.errors.OpError):
+        found = [number for number in REMEDIES if os.strerror(number) in str(error.message)]
+        if found:
+            return f'cannot read or write {error.message}; {REMEDIES[found[0]]}'
+    return None

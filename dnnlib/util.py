@@ -1,8 +1,11 @@
 """Run folders, JSON lines, hashes, formatted time, progress. Imports no TensorFlow."""
 import contextlib
+import fcntl
 import hashlib
+import importlib.metadata
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -18,6 +21,36 @@ class UserError(Exception):
 class UsageError(UserError):
     """A wrong flag or combination of flags; exit code 2."""
     exit_code = 2
+
+
+def project_version():
+    """The installed version of this project, '0.1.0' say; 'unknown' if it runs without being installed."""
+    try:
+        return importlib.metadata.version('scalable-fingerprinting')
+    except importlib.metadata.PackageNotFoundError:
+        return 'unknown'
+
+
+def printable(text):
+    """The text with escapes (\\n, \\x1b) for all that a terminal would not show as it is, so that it stays one line.
+
+    These are control characters, line ends, marks that change the direction of writing, and undecodable bytes.
+    """
+    return ''.join(char if char.isprintable() else _escape(char) for char in text)
+
+
+def _escape(char):
+    if '\udc80' <= char <= '\udcff':  # what Python makes of a byte of a file name that is not UTF-8
+        return f'\\x{ord(char) - 0xdc00:02x}'
+    return char.encode('unicode_escape').decode()
+
+
+def quoted(name):
+    """A file's name for a line of output: as it is if plain, else in quotes, so that it can't pass for the rest."""
+    if re.fullmatch(r"[\w./+,@%=~^-]+", name):
+        return name
+    escaped = name.replace('\\', '\\\\').replace('"', '\\"')
+    return f'"{printable(escaped)}"'
 
 
 def format_time(seconds):
@@ -69,25 +102,101 @@ def make_folder(path):
     return path
 
 
+INCOMPLETE = '.incomplete'  # how the temporary folders of atomic_folder end
+REPLACED = '.replaced'       # how a folder that is being replaced is called until its successor is in place
+
+
 @contextlib.contextmanager
-def atomic_folder(path):
+def atomic_folder(path, may_replace=None):
     """Yields a temporary folder beside `path` that becomes `path` when the block ends well, and vanishes when not.
 
+    A process that is killed outright leaves its temporary folder, `.NAME-xxxxxxxx.incomplete`. The next call with the
+    same `path` removes it: a lock that the kernel drops with its process tells whether its maker still lives.
+
+    Args:
+        path: the folder to make; its parents are made too.
+        may_replace: None if `path` must not exist; else a function of `path` that tells whether the folder there may
+            be replaced. It is kept until the new one is whole.
+
     Raises:
-        UserError: `path` exists already, or its parent can't be written.
+        UserError: `path` exists already and may not be replaced, or its parent can't be written.
     """
     path = os.path.abspath(path)
-    if os.path.exists(path):
-        raise UserError(f'{path} exists already; remove it or choose another folder')
     parent = make_folder(os.path.dirname(path))
-    temporary = tempfile.mkdtemp(prefix=f'.{os.path.basename(path)}-', dir=parent)
+    with _locked(parent):
+        _remove_leftovers(path)
+        _check_free(path, may_replace)
+        temporary = tempfile.mkdtemp(prefix=f'.{os.path.basename(path)}-', suffix=INCOMPLETE, dir=parent)
+        lock = _lock(temporary)
     try:
         yield temporary
         os.chmod(temporary, 0o755)
-        os.rename(temporary, path)
+        with _locked(parent):
+            _check_free(path, may_replace)
+            _put_in_place(temporary, path)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+    finally:
+        os.close(lock)
+
+
+def _check_free(path, may_replace):
+    if not os.path.lexists(path):
+        return
+    if may_replace is None:
+        raise UserError(f'{path} exists already; remove it or choose another folder')
+    if os.path.islink(path) or not may_replace(path):
+        raise UserError(f'{path} holds other things too, so it is not replaced; choose another folder')
+
+
+def _put_in_place(temporary, path):
+    """Renames a folder to `path`; one that is there makes way first, and is removed last."""
+    replaced = os.path.join(os.path.dirname(path), f'.{os.path.basename(path)}{REPLACED}')
+    if os.path.lexists(path):
+        os.rename(path, replaced)
+    os.rename(temporary, path)
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _remove_leftovers(path):
+    """Removes what killed calls with the same `path` have left; a folder that one of them was replacing comes back."""
+    parent, name = os.path.split(path)
+    replaced = os.path.join(parent, f'.{name}{REPLACED}')
+    if os.path.isdir(replaced):
+        if os.path.lexists(path):
+            shutil.rmtree(replaced, ignore_errors=True)
+        else:
+            os.rename(replaced, path)
+    pattern = re.compile(re.escape(f'.{name}-') + '[a-z0-9_]{8}' + re.escape(INCOMPLETE))
+    for found in filter(pattern.fullmatch, os.listdir(parent)):
+        with contextlib.suppress(OSError), _locked(os.path.join(parent, found), wait=False):
+            shutil.rmtree(os.path.join(parent, found), ignore_errors=True)
+
+
+def _lock(folder, wait=True):
+    """Locks a folder; returns the descriptor that holds the lock. Raises OSError if it is locked and `wait` is not set.
+
+    A file system without locks gives none: then everything works but leftovers, which nobody can tell from folders in
+    use, stay.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        if not wait:
+            os.close(descriptor)
+            raise
+    return descriptor
+
+
+@contextlib.contextmanager
+def _locked(folder, wait=True):
+    descriptor = _lock(folder, wait)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
 
 
 @contextlib.contextmanager

@@ -7,16 +7,16 @@ import tensorflow as tf
 from PIL import Image
 
 from datasets.sources import find_dataset
+from dnnlib.pictures import tile_zoom
 from dnnlib.util import UserError, make_folder, progress, read_json, write_json
 from fingerprints.registry import Registry
 from metrics.base import Options, run_metric
 from release.attribute import Attributor
-from release.instance import issue
+from release.issue import issue
 from release.report import attribution_table, residual_picture
-from training.config import make_config
-from training.evaluation import snapshot_model
-from training.state import Snapshot
-from training.training_loop import Plan, train
+from training.config import Plan, make_config
+from training.loop import train
+from training.snapshot import Snapshot
 
 USERS = ('alice', 'bob')
 IMAGES = 64
@@ -45,7 +45,7 @@ def demo(out, total_kimg=None):
     train(Plan('quickstart', config, run_dir, 0), dataset)
     snapshot = Snapshot(run_dir)
     print('2. Bit accuracy over 1000 latents and fingerprints', flush=True)
-    accuracy = run_metric('bit_accuracy', snapshot_model(snapshot), dataset, Options(num_images=1000))
+    accuracy = run_metric('bit_accuracy', snapshot.model(), dataset, Options(num_images=1000))
     print(f'   float {accuracy["float"]:.4f}  uint8 {accuracy["uint8"]:.4f}  saved PNG {accuracy["png"]:.4f}')
     rows, report = release(out, run_dir, dataset, snapshot.config)
     print(attribution_table(rows, config.fingerprint_bits, len(USERS), RATES))
@@ -75,7 +75,7 @@ def release(out, run_dir, dataset, config):
     latents = np.random.default_rng(2).standard_normal([IMAGES, config.latent_dim]).astype(np.float32)
     images = {name: draw(folder, latents) for name, folder in folders.items()}
     residual_picture(os.path.join(out, 'demo.png'), {name: images[name][:COLUMNS] for name in USERS}, USERS,
-                     max(1, 96 // dataset.resolution))
+                     tile_zoom(dataset.resolution))
     images['real digits'] = next(dataset.images('eval', IMAGES, IMAGES))
     print('5. Attributing all of them', flush=True)
     attributor = Attributor(run_dir, registry)

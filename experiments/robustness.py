@@ -8,19 +8,16 @@ under each perturbation.
 import os
 
 import numpy as np
-from PIL import Image, ImageDraw
 
 from dnnlib import cli
 from dnnlib.images import to_uint8
+from dnnlib.pictures import labelled_rows, tile_zoom
 from dnnlib.util import append_json_line, make_folder
 from metrics.base import Options, generate_images, run_metric
 from metrics.robustness import PERTURBATIONS, perturb
-from training.evaluation import snapshot_model
-from training.state import Snapshot
+from training.snapshot import Snapshot
 
 RATE = '1e-06'
-CAPTION = 16  # pixels of height
-LABEL = 96  # pixels of width
 
 
 def make_parser():
@@ -54,25 +51,16 @@ def table(curves):
 
 def picture(path, image, curves, seed):
     """Saves a uint8 image [H, W, 3] under every perturbation, a row each, with strength and mean bit accuracy below."""
-    zoom = max(1, 96 // image.shape[0])
-    size = image.shape[0] * zoom
-    columns = max(len(curve) for curve in curves.values())
-    canvas = Image.new('RGB', (LABEL + columns * size, len(curves) * (size + CAPTION)), 'white')
-    pen = ImageDraw.Draw(canvas)
-    for row, (name, curve) in enumerate(curves.items()):
-        top = row * (size + CAPTION)
-        pen.text((6, top + size // 2 - 6), name, fill='black')
-        for column, (strength, point) in enumerate(zip(PERTURBATIONS[name].strengths, curve)):
-            tile = perturb(name, strength, image[None], np.random.default_rng(seed))[0].repeat(zoom, 0).repeat(zoom, 1)
-            left = LABEL + column * size
-            canvas.paste(Image.fromarray(tile), (left, top))
-            pen.text((left + 4, top + size + 1), f'{strength:g}: {point["bit_accuracy"]:.3f}', fill='black')
-    canvas.save(path)
+    rows = [[perturb(name, strength, image[None], np.random.default_rng(seed))[0]
+             for strength in PERTURBATIONS[name].strengths] for name in curves]
+    captions = [[f'{strength:g}: {point["bit_accuracy"]:.3f}' for strength, point in
+                 zip(PERTURBATIONS[name].strengths, curve)] for name, curve in curves.items()]
+    labelled_rows(rows, list(curves), captions, tile_zoom(image.shape[0])).save(path)
 
 
 def main(args):
     snapshot = Snapshot(args.run, args.kimg)
-    model = snapshot_model(snapshot)
+    model = snapshot.model()
     record = run_metric('robustness', model, None, Options(num_images=args.num_images, seed=args.seed))
     append_json_line(os.path.join(args.run, 'metrics.jsonl'), {'kimg': snapshot.kimg, **record})
     print(table(record['curves']))

@@ -14,7 +14,7 @@ import numpy as np
 import sqlalchemy as sa
 
 from dnnlib.util import UserError, make_folder
-from fingerprints.codes import check_bits, code_to_text, draw_code, text_to_code
+from fingerprints.codes import check_num_bits, code_to_text, draw_code, text_to_code
 
 SCHEMA_VERSION = 1
 DRAWS = 10_000  # attempts at a free code: plenty even when 254 of 256 eight-bit codes are taken
@@ -138,7 +138,7 @@ class Registry:
         return (meta['model'], int(meta['bits'])) if 'model' in meta else None
 
     @contextlib.contextmanager
-    def issue(self, name, model, bits, rng=None):
+    def issue(self, name, model, bits):
         """Issues an instance as one transaction, completed by the caller.
 
             with registry.issue('alice', model_digest, 128) as issue:
@@ -153,16 +153,15 @@ class Registry:
             name: the new user's, a safe folder name, never used before.
             model: the digest of the snapshot; every user of a registry shares it.
             bits: the code's length.
-            rng: a np.random.Generator that draws the code in tests; the operating system's source otherwise.
 
         Raises:
             UserError: a bad or taken name, another model than the registry's, or no free code left.
         """
         check_name(name)
-        check_bits(bits)
+        check_num_bits(bits)
         with self._transaction(write=True) as connection:
             _claim_model(connection, self.where, model, bits)
-            identity, code = _claim_user(connection, name, model, bits, rng)
+            identity, code = _claim_user(connection, name, model, bits)
             issue = Issue(name, code)
             yield issue
             assert issue.digest, 'the block must set the digest of the instance it exported'
@@ -297,10 +296,10 @@ def _claim_model(connection, where, model, bits):
                             'use one registry per trained model')
 
 
-def _claim_user(connection, name, model, bits, rng):
+def _claim_user(connection, name, model, bits):
     """Inserts the user with a code no one else has. Returns (id, code [bits] uint8)."""
     for _ in range(DRAWS):
-        code = draw_code(bits, rng)
+        code = draw_code(bits)
         identity = _insert(connection, USERS, name=name, bits=code_to_text(code), issued_at=_now(), model=model,
                            digest='', instance='')
         if identity is not None:

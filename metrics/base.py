@@ -54,6 +54,13 @@ class Options:
     cache: Optional[str] = None
 
 
+def batched(function, batch_size, *arrays):
+    """Applies `function` to float32 arrays [N, ...], `batch_size` rows at a time, and joins the results: NumPy."""
+    arrays = [np.asarray(array, np.float32) for array in arrays]
+    return np.concatenate([function(*(tf.constant(array[i:i + batch_size]) for array in arrays)).numpy()
+                           for i in range(0, len(arrays[0]), batch_size)])
+
+
 METRICS = {}
 
 

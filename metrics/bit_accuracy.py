@@ -21,7 +21,7 @@ def bit_accuracy(model, dataset, options):
     Returns:
         value: the mean bit accuracy on PNG; likewise float, uint8, png.
         interval: the 95% confidence interval of the value, over images.
-        p_value: the paper's (Yu et al. 2022): that of the mean number of matching bits under random guessing.
+        p_value: as Yu et al. 2022 print it beside a mean bit accuracy: the chance that coin tosses get more bits right.
         per_bit: {min, mean, max} over the bits of each bit's accuracy on PNG.
         attributable: for each false-positive rate, the threshold in bits for a single user, the share of PNG images
             that reach it and that share's 95% interval; null where all bits would not suffice.
@@ -86,7 +86,7 @@ def _summary(right):
 
 
 def attributable(matching, bits, fpr):
-    """{bits: the least that a single user needs at this false-positive rate, share: of images with as many, interval}.
+    """{threshold: the bits a single user needs at this false-positive rate, share: of images with as many, interval}.
 
     `matching` is each image's number of bits read right, [N]. None where all bits would not suffice.
     """
@@ -94,4 +94,4 @@ def attributable(matching, bits, fpr):
     if needed is None:
         return None
     reached = int((matching >= needed).sum())
-    return {'bits': needed, 'share': reached / len(matching), 'interval': clopper_pearson(reached, len(matching))}
+    return {'threshold': needed, 'share': reached / len(matching), 'interval': clopper_pearson(reached, len(matching))}

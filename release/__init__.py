@@ -1,1 +1,1 @@
-"""What leaves the house, instances, and what comes back, images to attribute."""
+"""Instances for users, and the attribution of images to them."""

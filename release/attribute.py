@@ -1,81 +1,102 @@
 """Attribution: image files → decoder → registry → user, matching bits, p-value."""
 import dataclasses
-from typing import Optional
+import hashlib
+from collections.abc import Iterable, Iterator
+from typing import Any, Optional, Union
 
 import numpy as np
-from PIL import Image
 
-from dnnlib.images import to_float
-from dnnlib.util import progress
-from fingerprints.attribution import Attribution, attribute
-from release.instance import released_snapshot
-from training.evaluation import snapshot_model
+from dnnlib.images import ImageError, decode, read_file, to_float
+from dnnlib.util import progress, project_version
+from fingerprints.matching import Attribution, attribute
+from fingerprints.registry import Registry
+from release.inputs import Input
+from release.issue import released_snapshot
 
 BATCH = 64
 
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """One file's outcome: an Attribution, or an error in one line."""
+    """One file's outcome: an Attribution, or an error in one line.
+
+    sha256: of the file's bytes; None if they could not be read.
+    revoked: for users in the attribution whose instances are revoked, when they were: {name: UTC, ISO 8601}.
+    """
     path: str
     attribution: Optional[Attribution] = None
     error: Optional[str] = None
+    sha256: Optional[str] = None
+    revoked: dict[str, str] = dataclasses.field(default_factory=dict)
 
-    def record(self):
-        """The result as a JSON object."""
-        found = dataclasses.asdict(self.attribution) if self.attribution else {}
-        return {'image': self.path, **found, **({'error': self.error} if self.error else {})}
+    def record(self) -> dict[str, Any]:
+        """The result as a JSON object. A name that is not valid Unicode has escapes for the bytes that are not."""
+        name = self.path.encode('utf-8', 'surrogateescape').decode('utf-8', 'backslashreplace')
+        if self.error:
+            return {'image': name, 'sha256': self.sha256, 'error': self.error}
+        return {'image': name, 'sha256': self.sha256, **dataclasses.asdict(self.attribution), 'revoked': self.revoked}
 
 
-def read_image(path, resolution):
-    """A file as uint8 [resolution, resolution, 3]. Raises ValueError, in one line, for anything else.
+def read_image(path: str, resolution: int) -> np.ndarray:
+    """A file as uint8 [resolution, resolution, 3]. Raises ImageError, in one line, for anything else.
 
     Images are taken as they are: scaling one would wash the fingerprint out unseen.
     """
-    try:
-        with Image.open(path) as image:
-            if image.size != (resolution, resolution):
-                width, height = image.size
-                raise ValueError(f'is {width}x{height}, the model draws {resolution}x{resolution}; '
-                                 'crop or scale it to that size first')
-            return np.asarray(image.convert('RGB'))
-    except Image.UnidentifiedImageError:
-        raise ValueError('is not an image that can be read') from None
-    except Image.DecompressionBombError:
-        raise ValueError('is too large to open safely') from None
-    except FileNotFoundError:
-        raise ValueError('does not exist') from None
-    except (OSError, SyntaxError) as error:  # Pillow raises SyntaxError for some broken PNGs
-        raise ValueError(f'is damaged or unreadable ({str(error).strip()})') from None
+    return np.asarray(decode(read_file(path), side=resolution))
 
 
 class Attributor:
     """Names the users of image files, for one run and its registry.
 
+    provenance: what every result rests on: the digest of the model (the snapshot that the instances came from), that
+        snapshot's kimg, and the version of this project.
+
     Raises:
         UserError: an empty registry, or one of another model than the run's.
     """
 
-    def __init__(self, run_dir, registry):
-        self.model = snapshot_model(released_snapshot(run_dir, registry), BATCH)
+    def __init__(self, run_dir: str, registry: Registry):
+        snapshot = released_snapshot(run_dir, registry)
+        self.model = snapshot.model(BATCH)
         self.names, self.codes = registry.codes()
+        self.revoked = {user.name: user.revoked_at for user in registry.list() if user.revoked_at}
+        self.provenance = {'model_digest': snapshot.digest, 'snapshot_kimg': snapshot.kimg,
+                           'version': project_version()}
 
-    def __call__(self, paths, fpr):
-        """Yields a Result per path, in order. A file that can't be read has an error, and the rest goes on.
+    def __call__(self, inputs: Iterable[Union[str, Input]], fpr: float) -> Iterator[Result]:
+        """Yields a Result per input, in order. A file that can't be read has an error, and the rest goes on.
 
-        fpr: the largest chance, over all users together, of naming anyone for an image that stems from none of them.
+        Args:
+            inputs: paths, or Inputs.
+            fpr: the largest chance, over all users together, of any user's passing for an image that stems from none.
         """
-        for start in progress(range(0, len(paths), BATCH), desc='attribute', unit='batch'):
-            batch = paths[start:start + BATCH]
-            images, errors = {}, {}
-            for path in batch:
-                try:
-                    images[path] = read_image(path, self.model.resolution)
-                except ValueError as error:
-                    errors[path] = str(error)
-            found = {}
-            if images:
-                logits = self.model.decode(to_float(np.stack(list(images.values()))))
-                found = dict(zip(images, attribute(logits, self.names, self.codes, fpr)))
-            for path in batch:
-                yield Result(path, found.get(path), errors.get(path))
+        inputs = [one if isinstance(one, Input) else Input(one) for one in inputs]
+        for start in progress(range(0, len(inputs), BATCH), desc='attribute', unit='batch'):
+            yield from self._batch(inputs[start:start + BATCH], fpr)
+
+    def _batch(self, inputs, fpr):
+        read = [self._read(one) for one in inputs]
+        images = [image for _, image in read if image is not None]
+        found = iter(self._attribute(np.stack(images), fpr) if images else [])
+        return [result if image is None else self._with(result, next(found)) for result, image in read]
+
+    def _read(self, one):
+        """(Result so far, image uint8 [H, W, 3]); the image is None if there is an error."""
+        digest = None
+        try:
+            if one.error:
+                raise ImageError(one.error)
+            data = read_file(one.path)
+            digest = hashlib.sha256(data).hexdigest()
+            image = np.asarray(decode(data, side=self.model.resolution))
+            return Result(one.path, sha256=digest), image
+        except ImageError as error:
+            return Result(one.path, error=str(error), sha256=digest), None
+
+    def _attribute(self, images, fpr):
+        return attribute(self.model.decode(to_float(images)), self.names, self.codes, fpr)
+
+    def _with(self, result, attribution):
+        said = {attribution.user, *attribution.over_threshold}
+        revoked = {name: when for name, when in self.revoked.items() if name in said}
+        return dataclasses.replace(result, attribution=attribution, revoked=revoked)

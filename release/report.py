@@ -1,54 +1,56 @@
 """What a release shows: the table of attributed images, and the picture of users, latents and residuals."""
-import numpy as np
-from PIL import Image, ImageDraw
+from collections.abc import Sequence
+from typing import Optional
 
-from dnnlib.images import to_float
+import numpy as np
+
+from dnnlib.pictures import labelled_rows, residual
+from fingerprints.matching import Attribution
 from fingerprints.statistics import threshold
 
-LABEL = 96
 AMPLIFICATION = 4
 
 
-def attribution_table(rows, bits, users, rates):
+def attribution_table(rows, num_bits: int, users: int, rates) -> str:
     """A text table: for each (source, expected user or None, Results), the share named right at each rate.
 
-    The registry's code of `bits` bits is compared for `users` users; `rates` are corrected false-positive rates.
+    Args:
+        rows: (source, the user who should be named or None, its Results).
+        num_bits: the length of a code.
+        users: the number of users that the p-values are corrected for.
+        rates: false-positive rates over all users together.
     """
-    thresholds = [threshold(bits, users, rate) for rate in rates]
-    head = ['images of', 'count', 'mean bits'] + [f'{"user named" if i == 0 else "at"} {rate:g} (≥{limit} of {bits})'
-                                                  for i, (rate, limit) in enumerate(zip(rates, thresholds))]
+    thresholds = [threshold(num_bits, users, rate) for rate in rates]
+    head = ['images of', 'count', 'mean bits']
+    head += [f'{"user named" if i == 0 else "at"} {rate:g} (≥{limit} of {num_bits})'
+             for i, (rate, limit) in enumerate(zip(rates, thresholds))]
     lines = [head]
     for source, expected, results in rows:
         found = [result.attribution for result in results]
-        shares = [sum(share_named(one, limit) for one in found) for limit in thresholds]
-        right = [sum(share_named(one, limit) and one.best_user == expected for one in found) for limit in thresholds]
-        cells = [f'{good}/{len(found)} right' if expected else f'{named}/{len(found)} named'
-                 for good, named in zip(right, shares)]
+        named = [[one.best_user for one in found if is_named(one, limit)] for limit in thresholds]
+        cells = [f'{users_named.count(expected)}/{len(found)} right' if expected else
+                 f'{len(users_named)}/{len(found)} named' for users_named in named]
         lines.append([source, str(len(found)), f'{np.mean([one.matching for one in found]):.1f}', *cells])
     widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
     return '\n'.join('  '.join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines)
 
 
-def share_named(attribution, limit):
-    """Whether an attribution reaches `limit` matching bits (None: no number suffices) without a tie."""
-    tie = attribution.second_matching == attribution.matching
-    return limit is not None and attribution.matching >= limit and not tie
+def is_named(attribution: Attribution, limit: Optional[int]) -> bool:
+    """Whether at a threshold of `limit` matching bits (None: no number suffices) exactly one user reaches it."""
+    if limit is None or attribution.matching < limit:
+        return False
+    return attribution.second_matching is None or attribution.second_matching < limit
 
 
-def residual_picture(path, images, names, zoom):
+def residual_picture(path: str, images: dict[str, np.ndarray], names: Sequence[str], zoom: int) -> None:
     """Saves users as rows, latents as columns, and below them the first two users' residual, amplified.
 
-    images: {name: uint8 [columns, H, W, 3]} for `names`.
+    Args:
+        path: the PNG to write.
+        images: {name: uint8 [columns, H, W, 3]}, for the same latents.
+        names: which of them to show, two at least.
+        zoom: how often each pixel is repeated each way.
     """
-    rows = [images[name] for name in names]
-    residual = to_float(images[names[0]]) - to_float(images[names[1]])
-    rows.append(np.clip(127.5 + residual * 127.5 * AMPLIFICATION, 0, 255).astype(np.uint8))
-    labels = [*names, f'{names[0]}−{names[1]} ×{AMPLIFICATION}']
-    size = images[names[0]].shape[1] * zoom
-    tiles = np.stack([np.concatenate(list(row), axis=1) for row in rows]).repeat(zoom, 1).repeat(zoom, 2)
-    picture = Image.new('RGB', (LABEL + tiles.shape[2], size * len(rows)), 'white')
-    pen = ImageDraw.Draw(picture)
-    for i, (row, label) in enumerate(zip(tiles, labels)):
-        picture.paste(Image.fromarray(row), (LABEL, i * size))
-        pen.text((6, i * size + size // 2 - 6), label.replace('−', '-').replace('×', 'x'), fill='black')
-    picture.save(path)
+    first, second = names[:2]
+    rows = [images[name] for name in names] + [residual(images[first], images[second], AMPLIFICATION)]
+    labelled_rows(rows, [*names, f'{first}-{second} x{AMPLIFICATION}'], zoom=zoom).save(path, format='PNG')

@@ -3,10 +3,10 @@ import logging
 import os
 
 import pytest
-from helpers import ROOT, save_run
 
 import dnnlib  # noqa: F401  (quiets TensorFlow before any test imports it)
 from fingerprints.registry import Registry
+from helpers import ROOT, save_run
 
 logging.getLogger('tensorflow').setLevel(logging.ERROR)  # as the command lines do: it tells of every variable unread
 
@@ -29,7 +29,7 @@ def run_dir(tmp_path_factory):
 @pytest.fixture(scope='session')
 def released(run_dir, tmp_path_factory):
     """(run folder, Registry, folder of instances) with users alice and bob."""
-    from release.instance import issue
+    from release.issue import issue
     folder = tmp_path_factory.mktemp('release')
     registry = Registry(str(folder / 'registry.sqlite'), create=True)
     for name in ('alice', 'bob'):

@@ -1,30 +1,47 @@
-"""What several test files need: the project's root, and a run folder of small untrained networks."""
-import dataclasses
+"""What several test files need: the project's root, one tiny configuration, and a run folder of untrained networks."""
 import os
 
 from dnnlib.util import write_json
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
+# Networks that train in milliseconds; every phase occurs.
+TINY = dict(fmap_base=64, fmap_max=8, latent_dim=6, embedding_dim=8, fingerprint_bits=8, impl='ref', batch_size=8,
+            tick_kimg=1, total_kimg=4, snapshot_ticks=1, metrics='none', path_length_weight=2.0,
+            path_length_interval=4, r1_gamma=1.0)
 BITS = 16
+
+
+def tiny_config(preset='quickstart', **overrides):
+    """A Config of TINY networks; keyword arguments override."""
+    from training.config import make_config
+    return make_config(preset, {**TINY, **overrides})
+
+
+def networks(config, resolution=16):
+    """{name: network} of the config's method, untrained, always the same."""
+    import tensorflow as tf
+
+    from models.methods import METHODS
+    tf.keras.utils.set_random_seed(0)
+    return METHODS[config.method].networks(config, resolution)
 
 
 def save_run(folder, seed=0, **overrides):
     """Writes training_options.json and one snapshot at 1 kimg; noise strengths and averages are not their initial 0."""
     import tensorflow as tf
 
-    from training.config import make_config
+    from training.config import to_record
     from training.state import TrainState
-    config = make_config('quickstart', dict(fmap_base=64, fmap_max=8, latent_dim=6, embedding_dim=8, seed=seed,
-                                            fingerprint_bits=BITS, ops='ref', **overrides))
+    config = tiny_config(seed=seed, fingerprint_bits=BITS, **overrides)
     state = TrainState(config, 16)
-    nets = [*state.nets.values(), *state.averages.values()]
+    nets = [*state.nets.values(), *state.ema.values()]
     for i, variable in enumerate(variable for net in nets for variable in net.trainable_variables):
         if variable.shape.rank < 2:
             variable.assign_add(0.3 * tf.random.stateless_normal(variable.shape, [seed, i]))
     os.makedirs(folder, exist_ok=True)
     write_json(os.path.join(folder, 'training_options.json'),
-               {'config': dataclasses.asdict(config), 'dataset': {'shape': [16, 16, 3], 'path': 'none'}})
+               {'config': to_record(config), 'dataset': {'shape': [16, 16, 3], 'path': 'none'}})
     snapshots = os.path.join(folder, 'snapshots')
     tf.train.CheckpointManager(state.checkpoint(), snapshots, 1, checkpoint_name='snapshot').save(1)
     return folder

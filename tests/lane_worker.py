@@ -7,15 +7,15 @@ import os
 import sys
 
 import numpy as np
-from helpers import BITS, save_run
 
 import dnnlib  # noqa: F401  (before TensorFlow: it chooses the Keras)
+from helpers import BITS, save_run
 
 
 def make(folder, out):
     """Writes FOLDER/run and FOLDER/instances/alice, then draws."""
     from fingerprints.registry import Registry
-    from release.instance import issue
+    from release.issue import issue
     save_run(os.path.join(folder, 'run'))
     registry = Registry(os.path.join(folder, 'registry.sqlite'), create=True)
     issue(os.path.join(folder, 'run'), registry, 'alice', os.path.join(folder, 'instances'))
@@ -26,10 +26,10 @@ def draw(folder, out):
     """Saves images and logits of the snapshot, images of the instance, and every variable of the training state."""
     import tensorflow as tf
 
-    from training.evaluation import snapshot_model
-    from training.state import Snapshot, TrainState, restore
+    from training.snapshot import Snapshot
+    from training.state import TrainState, restore
     snapshot = Snapshot(os.path.join(folder, 'run'))
-    model = snapshot_model(snapshot)
+    model = snapshot.model()
     rng = np.random.default_rng(0)
     latents = rng.standard_normal([8, model.latent_dim]).astype(np.float32)
     images = model.generate(latents, rng.integers(0, 2, [8, BITS]))

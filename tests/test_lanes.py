@@ -5,9 +5,9 @@ import sys
 
 import numpy as np
 import pytest
-from helpers import ROOT
 
 from dnnlib.lanes import HAS_KERAS_3
+from helpers import ROOT
 
 WORKER = os.path.join(ROOT, 'tests', 'lane_worker.py')
 

@@ -8,11 +8,11 @@ import sys
 import sysconfig
 
 import pytest
-from helpers import ROOT
 from packaging.requirements import Requirement
 from setuptools import find_packages
 
 from dnnlib import lanes
+from helpers import ROOT
 
 SCRIPTS = {'fingerprint-train': 'run_training.py', 'fingerprint-generate': 'run_generator.py',
            'fingerprint-metrics': 'run_metrics.py', 'fingerprint-release': 'run_release.py',

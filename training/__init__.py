@@ -1,1 +1,1 @@
-"""The method: configuration, layers, networks, losses, steps, state and the loop, to be read in that order."""
+"""A run: config, state, step, snapshot, ticks, loop. It names no network: models/ does."""

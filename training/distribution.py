@@ -7,7 +7,7 @@ import tensorflow as tf
 from dnnlib.util import UserError
 
 
-def check_gpus(num_gpus):
+def resolve_gpus(num_gpus):
     """The number of GPUs to use (None: all there are). Raises UserError where there are fewer than asked for."""
     gpus = tf.config.list_physical_devices('GPU')
     if num_gpus is None:
@@ -18,15 +18,15 @@ def check_gpus(num_gpus):
     return num_gpus
 
 
-def make_strategy(num_gpus, devices=None):
+def make_strategy(num_gpus):
     """The tf.distribute.Strategy: MultiWorkerMirroredStrategy when TF_CONFIG is set, else MirroredStrategy over the
-    GPUs, or TensorFlow's own one-device default. `devices` names the local devices instead, as tests do."""
+    GPUs, or TensorFlow's own one-device default."""
     if num_gpus == 0:
         share_cores(len(os.sched_getaffinity(0)))
     tf.config.set_visible_devices(tf.config.list_physical_devices('GPU')[:num_gpus], 'GPU')
     if 'TF_CONFIG' in os.environ:
         return tf.distribute.MultiWorkerMirroredStrategy()
-    devices = devices or [f'/gpu:{i}' for i in range(num_gpus)]
+    devices = [f'/gpu:{i}' for i in range(num_gpus)]
     return tf.distribute.MirroredStrategy(devices) if len(devices) > 1 else tf.distribute.get_strategy()
 
 

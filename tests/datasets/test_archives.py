@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from datasets import archives
-from datasets.pictures import Skip
+from dnnlib import images
+from dnnlib.images import ImageError
 from dnnlib.util import UserError
 
 
@@ -40,7 +41,9 @@ def make_zip(path, files=FILES):
 @pytest.mark.parametrize('make, name', [(make_folder, 'folder'), (make_zip, 'images.zip')])
 def test_a_folder_and_a_zip_hold_their_images_in_order(tmp_path, make, name):
     archive = archives.open_archive(make(tmp_path / name))
-    assert (archive.items, archive.total, archive.others) == (IMAGES, 3, 2)
+    assert (archive.items, archive.total) == (IMAGES, 3)
+    assert archive.others == [('._a.png', 'not an image'), ('notes.txt', 'not an image')]
+    assert [archive.name(item) for item in archive.items] == IMAGES
     assert [archive.load(item) for item in archive.items] == [FILES[name] for name in IMAGES]
 
 
@@ -51,7 +54,8 @@ def test_an_lmdb_gives_its_values_in_the_order_of_its_keys(tmp_path):
             writer.put(key, png(int(key)))
     os.unlink(tmp_path / 'lmdb' / 'lock.mdb')
     archive = archives.open_archive(str(tmp_path / 'lmdb'))
-    assert [archive.load(item) for item in archive.items] == [png(1), png(2), png(3)]
+    assert [(archive.name(item), archive.load(item)) for item in archive.items] == [
+        ('1', png(1)), ('2', png(2)), ('3', png(3))]
     assert archive.total == 3 and os.listdir(tmp_path / 'lmdb') == ['data.mdb']
 
 
@@ -95,7 +99,7 @@ def test_an_entry_that_unpacks_to_more_than_it_says_is_cut_there(tmp_path):
     assert data.count(true) == 2
     (tmp_path / 'lying.zip').write_bytes(data.replace(true, false))
     archive = archives.open_archive(str(tmp_path / 'lying.zip'))
-    with pytest.raises(Skip, match='damaged'):
+    with pytest.raises(ImageError, match='damaged'):
         archive.load('a.png')
 
 
@@ -105,14 +109,14 @@ def test_a_damaged_or_encrypted_entry_is_skipped_with_a_reason(tmp_path):
     (tmp_path / 'damaged.zip').write_bytes(data)
     archive = archives.open_archive(str(tmp_path / 'damaged.zip'))
     assert archive.load('b.png') == png(1)
-    with pytest.raises(Skip, match='damaged or encrypted'):
+    with pytest.raises(ImageError, match='damaged or encrypted'):
         archive.load('a.png')
     archive = archives.open_archive(str(tmp_path / 'a.zip'))
     data[100] ^= 255
     for signature, flags in ((b'PK\3\4', 6), (b'PK\1\2', 8)):
         data[data.index(signature) + flags] |= 1  # says that the first entry is encrypted
     (tmp_path / 'encrypted.zip').write_bytes(data)
-    with pytest.raises(Skip, match='damaged or encrypted'):
+    with pytest.raises(ImageError, match='damaged or encrypted'):
         archives.open_archive(str(tmp_path / 'encrypted.zip')).load('a.png')
 
 
@@ -127,10 +131,10 @@ def test_names_that_climb_out_of_a_zip_lead_nowhere(tmp_path):
 def test_an_unreadable_file_is_skipped_with_a_reason(tmp_path, monkeypatch):
     archive = archives.open_archive(make_folder(tmp_path))
     os.unlink(tmp_path / 'a.PNG')
-    with pytest.raises(Skip, match='unreadable'):
+    with pytest.raises(ImageError, match='does not exist'):
         archive.load('a.PNG')
-    monkeypatch.setattr(archives, 'MAX_FILE_BYTES', 100)
-    with pytest.raises(Skip, match='larger than'):
+    monkeypatch.setattr(images, 'MAX_FILE_BYTES', 100)
+    with pytest.raises(ImageError, match='larger than'):
         archive.load('b/2.png')
 
 
@@ -154,3 +158,55 @@ def test_tensorflow_datasets(tmp_path):
     os.truncate(shard, shard.stat().st_size - 9)
     with pytest.raises(UserError, match='celeb_a.* is damaged'):
         list(archives.open_tfds('celeb_a', str(tmp_path)).items)
+
+
+def test_what_is_not_taken_is_named_with_its_reason(tmp_path):
+    """Formats that are not accepted, links to folders (which may lead in circles), folders that can't be read."""
+    make_folder(tmp_path / 'photos', {'a.png': png(0), 'b.avif': png(1), 'c/d.txt': b''})
+    os.symlink('..', tmp_path / 'photos' / 'c' / 'round')
+    archive = archives.open_archive(str(tmp_path / 'photos'))
+    assert archive.items == ['a.png']
+    assert archive.others == [
+        ('b.avif', 'in a format that is not accepted; convert it to PNG'), ('c/d.txt', 'not an image'),
+        ('c/round', 'a link to a folder, which is not followed')]
+
+
+@pytest.mark.parametrize('kind', ['pipe', '/dev/zero', '/dev/random'])
+def test_pipes_and_devices_among_the_images_are_skipped(tmp_path, kind):
+    if kind == 'pipe':
+        os.mkfifo(tmp_path / 'x.png')
+    else:
+        os.symlink(kind, tmp_path / 'x.png')
+    archive = archives.open_archive(str(tmp_path))
+    with pytest.raises(ImageError, match='a named pipe, not a file|a device, not a file'):
+        archive.load('x.png')
+
+
+def test_of_two_entries_of_one_name_the_first_is_noted(tmp_path):
+    with zipfile.ZipFile(tmp_path / 'twice.zip', 'w') as archive:
+        with pytest.warns(UserWarning, match='Duplicate name'):
+            for seed in (1, 2):
+                archive.writestr('a.png', png(seed))
+    archive = archives.open_archive(str(tmp_path / 'twice.zip'))
+    assert archive.load('a.png') == png(2)
+    assert archive.others == [('a.png', 'replaced by a later entry of that name in the zip')]
+
+
+def test_a_cut_zip_is_not_taken_for_the_zip_stored_in_it(tmp_path):
+    inner = open(make_zip(tmp_path / 'inner.zip'), 'rb').read()
+    with zipfile.ZipFile(tmp_path / 'outer.zip', 'w') as archive:
+        archive.writestr('first.png', png(0))
+        archive.writestr('inner.zip', inner)
+        archive.writestr('last.png', png(1))
+    whole = (tmp_path / 'outer.zip').read_bytes()
+    (tmp_path / 'cut.zip').write_bytes(whole[:whole.index(inner) + len(inner)])
+    assert archives.open_archive(str(tmp_path / 'outer.zip')).items == ['first.png', 'last.png']
+    with pytest.raises(UserError, match='cut.zip is cut short'):
+        archives.open_archive(str(tmp_path / 'cut.zip'))
+
+
+def test_a_program_before_the_zip_does_not_matter(tmp_path):
+    """As in zips that unpack themselves."""
+    data = b'#!/bin/sh\n' + open(make_zip(tmp_path / 'a.zip'), 'rb').read()
+    (tmp_path / 'self.zip').write_bytes(data)
+    assert archives.open_archive(str(tmp_path / 'self.zip')).load('a.PNG') == png(0)

@@ -8,10 +8,10 @@ import zipfile
 
 import numpy as np
 import pytest
-from helpers import ROOT
 from PIL import Image
 
 from datasets.tfrecord import open_dataset
+from helpers import ROOT
 
 
 def tool(*words, cwd):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets import archives, pictures, sources
+from datasets import archives, crops, sources
 from dnnlib.util import UserError
 
 
@@ -49,7 +49,7 @@ def test_a_folder_becomes_a_dataset_and_tells_what_it_skipped(folder, tmp_path):
     made = sources.files(folder, 16).write(str(tmp_path / 'made'))
     assert (made.name, made.shape, made.num_images('train'), made.num_images('eval')) == ('photos', (16, 16, 3), 5, 5)
     assert made.skipped == SKIPPED
-    expected = [pictures.centre_square(Image.fromarray(noise(seed)), 16).tobytes() for seed in range(10)]
+    expected = [crops.centre_square(Image.fromarray(noise(seed)), 16).tobytes() for seed in range(10)]
     got = [image.tobytes() for split in ('train', 'eval') for image in all_images(made, split)]
     assert sorted(got) == sorted(expected)
 
@@ -155,7 +155,7 @@ def test_lsun_from_its_lmdb(tmp_path):
             Image.fromarray(image).save(file, 'WEBP', lossless=True)
             writer.put(b'%03d' % index, file.getvalue())
     made = sources.paper('lsun_cat', str(tmp_path / 'cat'), resolution=16, max_images=6).write(str(tmp_path / 'made'))
-    expected = np.stack([pictures.centre_square(Image.fromarray(image), 16) for image in images[:6]])
+    expected = np.stack([crops.centre_square(Image.fromarray(image), 16) for image in images[:6]])
     np.testing.assert_array_equal(np.concatenate([all_images(made, 'train'), all_images(made, 'eval')]), expected)
 
 

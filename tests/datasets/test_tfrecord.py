@@ -1,5 +1,4 @@
 """The dataset format: what is written is what is read, everywhere in the stream, and damage is told."""
-import collections
 import json
 import os
 import resource
@@ -9,10 +8,11 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import ROOT
 
 from datasets import tfrecord
+from datasets.skipped import Skipped
 from dnnlib.util import UserError
+from helpers import ROOT
 
 TRAIN, EVAL = 23, 9
 
@@ -82,7 +82,9 @@ def test_the_same_images_give_the_same_bytes_and_other_images_another_digest(dat
 
 def test_duplicates_are_dropped_within_and_across_splits(tmp_path):
     train, evaluation = make_images(6), make_images(3, seed=1)
-    skipped = collections.Counter({'not an image': 2})
+    skipped = Skipped()
+    skipped.add('a.txt', 'not an image')
+    skipped.add('b.txt', 'not an image')
     made = tfrecord.write_dataset(str(tmp_path / 'd'), 'd', 'random bytes', [*train, train[2], train[0]],
                                   [train[5], *evaluation, evaluation[0]], skipped)
     np.testing.assert_array_equal(np.concatenate(list(made.images('train'))), train)

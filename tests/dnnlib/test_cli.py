@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 
@@ -7,6 +8,7 @@ from dnnlib import cli
 from dnnlib.util import UsageError, UserError
 
 PROGRAM = '''
+import os, sys
 import dnnlib.cli as cli, dnnlib.util as util
 parser = cli.ArgumentParser(prog='x.py')
 parser.add_argument('--num-gpus', type=int, default=0, help='GPUs')
@@ -14,7 +16,8 @@ parser.add_argument('--fail', help='how')
 def main(args):
     print(args.num_gpus)
     if args.fail:
-        raise getattr(util, args.fail)('what and how')
+        failure = getattr(util, args.fail, None) or getattr(__builtins__, args.fail)
+        raise failure(args.num_gpus, os.strerror(args.num_gpus), 'x/y') if args.num_gpus else failure('what and how')
 cli.run(parser, main)
 '''
 
@@ -22,6 +25,10 @@ cli.run(parser, main)
 @pytest.mark.parametrize('flags, code, error', [
     ([], 0, ''), (['--num_gpus=3'], 0, ''), (['--num-gpus', '3'], 0, ''),
     (['--num-gpu=3'], 2, 'did you mean --num-gpus?'), (['--num-gpus=x'], 2, "invalid int value: 'x'"),
+    (['--fail=OSError', '--num-gpus=28'], 1,
+     'x.py: error: cannot read or write x/y: No space left on device; make room or choose another folder'),
+    (['--fail=OSError', '--num-gpus=30'], 1, 'x/y: Read-only file system; check its permissions'),
+    (['--fail=MemoryError'], 1, 'x.py: error: not enough memory (what and how); ask for less at once'),
     (['--fail=UserError'], 1, 'x.py: error: what and how'), (['--fail=UsageError'], 2, 'x.py: error: what and how')])
 def test_exit_codes(flags, code, error):
     result = subprocess.run([sys.executable, '-c', PROGRAM, *flags], capture_output=True, text=True)
@@ -30,7 +37,8 @@ def test_exit_codes(flags, code, error):
 
 
 def test_dashed():
-    assert cli.dashed(['a_b', '--c_d=e_f', '-g_h', 'i_j', '--']) == ['a_b', '--c-d=e_f', '-g_h', 'i_j', '--']
+    assert cli.dashed(['a_b', '--c_d=e_f', '-g_h', 'i_j', '--', '--k_l']) == [
+        'a_b', '--c-d=e_f', '-g_h', 'i_j', '--', '--k_l']
 
 
 def test_boolean():
@@ -41,3 +49,49 @@ def test_boolean():
 
 def test_usage_errors_are_user_errors():
     assert issubclass(UsageError, UserError)
+
+
+def test_what_the_program_gets_wrong_is_still_a_traceback():
+    result = subprocess.run([sys.executable, '-c', PROGRAM, '--fail=KeyError'], capture_output=True, text=True)
+    assert result.returncode == 1 and 'Traceback' in result.stderr and 'KeyError' in result.stderr
+
+
+def test_a_full_disk_behind_the_standard_output():
+    with open('/dev/full', 'w') as full:
+        result = subprocess.run([sys.executable, '-c', PROGRAM], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert result.returncode == 1
+    assert result.stderr == 'x.py: error: cannot read or write: No space left on device; ' \
+                            'make room or choose another folder\n'
+
+
+def test_an_error_stays_one_line_whatever_it_quotes():
+    program = PROGRAM.replace("'what and how'", "'a\\nb \\udce4'")
+    result = subprocess.run([sys.executable, '-c', program, '--fail=UserError'], capture_output=True, text=True)
+    assert result.stderr == 'x.py: error: a\\nb \\xe4\n'
+
+
+def test_text_that_the_terminal_cannot_show_is_escaped():
+    program = PROGRAM.replace('print(args.num_gpus)', "print('\\xe4')")
+    environment = {**os.environ, 'PYTHONIOENCODING': 'ascii'}
+    result = subprocess.run([sys.executable, '-c', program], capture_output=True, text=True, env=environment)
+    assert (result.returncode, result.stdout) == (0, '\\xe4\n'), result.stderr
+
+
+def test_help_has_no_empty_defaults():
+    parser = cli.ArgumentParser(prog='x.py')
+    parser.add_argument('--a', help='first')
+    parser.add_argument('--b', default='', help='second')
+    parser.add_argument('--c', action='store_true', help='third')
+    parser.add_argument('--d', type=int, default=0, help='fourth')
+    parser.add_argument('--e', default='x', help='fifth (default: the latest)')
+    shown = ' '.join(parser.format_help().split())
+    assert 'first --b B second --c third --d D fourth (default: 0) --e E fifth (default: the latest)' in shown
+    assert 'helpfull' not in shown
+
+
+def test_tensorflows_errors_of_the_disk():
+    import tensorflow as tf
+    error = tf.errors.ResourceExhaustedError(None, None, 'out/variables; No space left on device [Op:SaveV2]')
+    assert cli.refused(error).endswith('make room or choose another folder')
+    assert cli.refused(tf.errors.ResourceExhaustedError(None, None, 'OOM when allocating tensor')) is None
+    assert cli.refused(KeyError('x')) is None

@@ -1,5 +1,10 @@
+import errno
+import fcntl
 import json
 import os
+import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -12,6 +17,9 @@ from dnnlib.util import (
     format_time,
     keep_json_lines,
     make_folder,
+    printable,
+    project_version,
+    quoted,
     read_json,
     read_json_lines,
     sha256_file,
@@ -49,6 +57,144 @@ def test_atomic_folder(tmp_path):
         with atomic_folder(str(tmp_path / 'failed')):
             raise ZeroDivisionError
     assert os.listdir(tmp_path) == ['done']
+
+
+HOLD = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'hold_folder.py')
+
+
+@pytest.fixture
+def hold(tmp_path):
+    """Starts a process that has begun tmp_path/x and waits."""
+    started = []
+
+    def start():
+        environment = {**os.environ, 'PYTHONPATH': os.path.dirname(os.path.dirname(os.path.dirname(HOLD)))}
+        started.append(subprocess.Popen([sys.executable, HOLD, str(tmp_path / 'x')], text=True, env=environment,
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE))
+        assert started[-1].stdout.readline() == 'begun\n', started[-1].stderr.read()
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize('number, code, line', [
+    (signal.SIGTERM, 143, 'terminated'), (signal.SIGINT, 130, 'interrupted')])
+def test_signals_leave_nothing_behind(hold, tmp_path, number, code, line):
+    process = hold()
+    process.send_signal(number)
+    _, error = process.communicate(timeout=60)
+    assert (process.returncode, error) == (code, f'hold_folder.py: {line}\n') and os.listdir(tmp_path) == []
+
+
+def make(path):
+    with atomic_folder(str(path)):
+        pass
+
+
+def test_what_kill_9_leaves_is_removed_by_the_next_call(hold, tmp_path):
+    process = hold()
+    process.kill()
+    process.communicate()
+    (leftover,) = os.listdir(tmp_path)
+    assert leftover.startswith('.x-') and leftover.endswith('.incomplete') and os.listdir(tmp_path / leftover)
+    make(tmp_path / 'other')
+    assert sorted(os.listdir(tmp_path)) == [leftover, 'other']
+    make(tmp_path / 'x')
+    assert sorted(os.listdir(tmp_path)) == ['other', 'x']
+
+
+def test_a_living_process_keeps_its_temporary_folder(hold, tmp_path):
+    process = hold()
+    make(tmp_path / 'x')
+    assert len(os.listdir(tmp_path)) == 2
+    _, error = process.communicate('\n', timeout=60)
+    assert process.returncode == 1 and 'x exists already' in error
+    assert os.listdir(tmp_path) == ['x'] and os.listdir(tmp_path / 'x') == []
+
+
+def test_what_merely_looks_like_a_leftover_is_kept(tmp_path):
+    names = ['.x-abcdefgh', '.x-y-abcdefgh.incomplete', '.x-abc.incomplete', 'x-abcdefgh.incomplete',
+             '.y-abcdefgh.incomplete', '.x-abcdefgh.incomplete.bak']
+    for name in names:
+        (tmp_path / name).mkdir()
+    (tmp_path / 'elsewhere').mkdir()
+    os.symlink('elsewhere', tmp_path / '.x-abcdefg1.incomplete')
+    before = sorted(os.listdir(tmp_path))
+    make(tmp_path / 'x')
+    assert sorted(os.listdir(tmp_path)) == sorted(before + ['x'])
+
+
+def test_without_locks_nothing_is_taken_for_a_leftover(tmp_path, monkeypatch):
+    """As on some network file systems."""
+    def fail(*_):
+        raise OSError(errno.ENOLCK, 'No locks available')
+    monkeypatch.setattr(fcntl, 'flock', fail)
+    (tmp_path / '.x-abcdefgh.incomplete').mkdir()
+    make(tmp_path / 'x')
+    assert sorted(os.listdir(tmp_path)) == ['.x-abcdefgh.incomplete', 'x']
+
+
+def fill(path, content):
+    path.mkdir()
+    (path / 'file').write_text(content)
+
+
+def replace(path, content, allowed=True, fail=False):
+    with atomic_folder(str(path), may_replace=lambda _: allowed) as folder:
+        with open(os.path.join(folder, 'file'), 'w') as file:
+            file.write(content)
+        if fail:
+            raise ZeroDivisionError
+
+
+def test_a_folder_is_replaced_only_if_allowed_and_when_its_successor_is_whole(tmp_path):
+    fill(tmp_path / 'x', 'old')
+    with pytest.raises(UserError, match='x holds other things too, so it is not replaced'):
+        replace(tmp_path / 'x', 'new', allowed=False)
+    with pytest.raises(ZeroDivisionError):
+        replace(tmp_path / 'x', 'new', fail=True)
+    assert (tmp_path / 'x' / 'file').read_text() == 'old'
+    replace(tmp_path / 'x', 'new')
+    assert (tmp_path / 'x' / 'file').read_text() == 'new' and os.listdir(tmp_path) == ['x']
+
+
+def test_a_kill_between_the_two_renames_loses_nothing(tmp_path, monkeypatch):
+    fill(tmp_path / 'x', 'old')
+    renames = []
+
+    def rename(*names):
+        renames.append(names)
+        if len(renames) == 2:
+            raise KeyboardInterrupt
+        os.replace(*names)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(os, 'rename', rename)
+        replace(tmp_path / 'x', 'new')
+    assert os.listdir(tmp_path) == ['.x.replaced']
+    with pytest.raises(UserError, match='exists already'):
+        make(tmp_path / 'x')
+    assert (tmp_path / 'x' / 'file').read_text() == 'old' and os.listdir(tmp_path) == ['x']
+
+
+@pytest.mark.parametrize('name, shown', [
+    ('data/a-1_b.png', 'data/a-1_b.png'), ('a b.png', '"a b.png"'), ('a\nb', '"a\\nb"'), ('a"b\\c', '"a\\"b\\\\c"'),
+    ('a: user bob', '"a: user bob"'), ('ä.png', 'ä.png'), ('\udce4', '"\\xe4"'), ('\ud800', '"\\ud800"'),
+    ('\u202e', '"\\u202e"'), ('', '""')])
+def test_quoted(name, shown):
+    assert quoted(name) == shown
+
+
+def test_printable():
+    assert printable('one line, ünïcode') == 'one line, ünïcode'
+    assert printable('a\r\n\x1b[2J\u2028\x7f\x9b') == 'a\\r\\n\\x1b[2J\\u2028\\x7f\\x9b'
+
+
+def test_project_version():
+    assert project_version() == 'unknown' or project_version()[0].isdigit()
 
 
 def test_atomic_file(tmp_path):

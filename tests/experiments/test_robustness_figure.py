@@ -4,10 +4,11 @@ import subprocess
 import sys
 
 import numpy as np
-from helpers import ROOT, save_run
 from PIL import Image
 
-from experiments.robustness import CAPTION, LABEL, picture, table
+from dnnlib.pictures import CAPTION, LABEL
+from experiments.robustness import picture, table
+from helpers import ROOT, save_run
 from metrics.robustness import PERTURBATIONS
 
 

@@ -38,8 +38,8 @@ def test_a_perfect_model():
     assert record['value'] == record['float'] == record['uint8'] == record['png'] == 1
     assert record['p_value'] == 2.0 ** -BITS and record['images'] == 50 and record['bits'] == BITS
     assert record['interval'] == clopper_pearson(50, 50)
-    assert record['attributable']['1e-03'] == {'bits': 26, 'share': 1.0, 'interval': clopper_pearson(50, 50)}
-    assert record['attributable']['1e-06']['bits'] == 30
+    assert record['attributable']['1e-03'] == {'threshold': 26, 'share': 1.0, 'interval': clopper_pearson(50, 50)}
+    assert record['attributable']['1e-06']['threshold'] == 30
     json.dumps(record)
 
 
@@ -53,7 +53,7 @@ def test_wrong_bits_are_counted_per_bit_and_per_image():
     record = measure(make_model(wrong=5))
     assert record['value'] == pytest.approx(27 / 32)
     assert record['per_bit'] == {'min': 0.0, 'mean': pytest.approx(27 / 32), 'max': 1.0}
-    assert record['p_value'] == pytest.approx(stats.binomtest(27, 32, 0.5, 'greater').pvalue)
+    assert record['p_value'] == pytest.approx(stats.binomtest(28, 32, 0.5, 'greater').pvalue)
     assert [record['attributable'][rate]['share'] for rate in ('1e-03', '1e-06')] == [1, 0]
 
 

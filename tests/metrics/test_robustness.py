@@ -95,7 +95,7 @@ def test_curves_of_a_model_whose_weakness_is_known():
     points = [point['bit_accuracy'] for name, curve in record['curves'].items() if name != 'none' for point in curve]
     assert record['value'] == pytest.approx(np.mean(points))
     whole = record['curves']['none'][0]
-    assert whole['attributable']['1e-03'] == {'bits': 15, 'share': 1.0, 'interval': whole['interval']}
+    assert whole['attributable']['1e-03'] == {'threshold': 15, 'share': 1.0, 'interval': whole['interval']}
     assert record == {**run_metric('robustness', make_model(), None, Options(num_images=40)),
                       **{key: record[key] for key in ('seconds', 'time')}}
     json.dumps(record)

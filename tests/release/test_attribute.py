@@ -1,20 +1,27 @@
 """Files in, users out: the decoder is untrained here, so users are made to fit what it reads."""
+import csv
+import io
 import json
+import math
 import os
+import re
+import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 import sqlalchemy as sa
-from helpers import ROOT, save_run
 from PIL import Image
 
+import run_release
 from dnnlib.images import to_float
-from dnnlib.util import UserError
+from dnnlib.util import UsageError, UserError, sha256_file
 from fingerprints.registry import Registry
+from helpers import ROOT, save_run
 from release.attribute import Attributor, read_image
-from training.state import Snapshot
+from release.results import bits_needed
+from training.snapshot import Snapshot
 
 
 @pytest.fixture
@@ -32,7 +39,7 @@ def marked(released, picture, tmp_path):
     """A registry in which alice's code is exactly what the decoder reads from the picture."""
     run_dir, registry, _ = released
     path = picture()
-    logits = Snapshot(run_dir).decoder(to_float(read_image(path, 16))[None])[1].numpy()[0]
+    logits = Snapshot(run_dir).nets['F'](to_float(read_image(path, 16))[None])[1].numpy()[0]
     where = str(tmp_path / 'registry.sqlite')
     with open(registry.where, 'rb') as source, open(where, 'wb') as target:
         target.write(source.read())
@@ -57,30 +64,241 @@ def run(*args):
     return subprocess.run([sys.executable, 'run_release.py', *args], cwd=ROOT, capture_output=True, text=True)
 
 
-def test_bad_files_are_told_and_the_rest_goes_on(marked, picture, tmp_path):
-    run_dir, where, path = marked
+def command(*words):
+    """Runs run_release.py in this process. Returns its exit code; raises UserError."""
+    return run_release.main(run_release.make_parser().parse_args([str(word) for word in words]))
+
+
+@pytest.fixture
+def attribute(marked):
+    run_dir, where, _ = marked
+    return lambda *words: command('attribute', f'--run={run_dir}', f'--registry={where}', '--fpr=1e-3', *words)
+
+
+def records(text):
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_bad_files_are_told_and_the_rest_goes_on(marked, attribute, picture, tmp_path, capsys):
+    _, _, path = marked
     text = tmp_path / 'text.png'
     text.write_text('not an image')
     whole = open(picture('whole.jpg', size=(16, 16), quality=90), 'rb').read()
     (tmp_path / 'cut.jpg').write_bytes(whole[:len(whole) // 2])
+    os.mkfifo(tmp_path / 'pipe.png')
     files = [str(text), picture('large.png', size=(32, 16)), str(tmp_path / 'cut.jpg'), '/nonexistent.png',
-             str(tmp_path), path]
-    result = run('attribute', f'--run={run_dir}', f'--registry={where}', '--fpr=1e-3', '--json', *files)
-    assert result.returncode == 1 and 'Traceback' not in result.stderr
-    records = [json.loads(line) for line in result.stdout.splitlines()]
-    assert [record['image'] for record in records] == files
-    for record, message in zip(records, ('not an image', 'is 32x16, the model draws 16x16', 'damaged', 'not exist',
-                                         'unreadable')):
+             str(tmp_path / 'pipe.png'), '/dev/zero', path]
+    assert attribute('--json', *files) == 1
+    found = records(capsys.readouterr().out)
+    assert [record['image'] for record in found] == files
+    for record, message in zip(found, ('not an image', 'is 32x16, not 16x16', 'damaged', 'not exist', 'a named pipe',
+                                       'a device')):
         assert message in record['error'] and '\n' not in record['error']
-    assert records[-1]['user'] == 'alice' and 'error' not in records[-1]
-    printed = run('attribute', f'--run={run_dir}', f'--registry={where}', '--fpr=1e-3', path)
-    assert printed.returncode == 0
-    assert 'user alice  16 of 16 bits match  p 3.1e-05, corrected for 2 users' in printed.stdout
+    assert found[-1]['user'] == 'alice' and 'error' not in found[-1]
+    assert attribute(path) == 0
+    printed = capsys.readouterr().out
+    assert 'user alice  16 of 16 bits match  p 3.1e-05, corrected for 2 users' in printed
+    assert '1 image: 1 named (alice 1); 11 of 16 bits' not in printed and '1 image: 1 named (alice 1); ' in printed
 
 
-@pytest.mark.parametrize('mode', ['L', 'P', 'RGBA', '1'])
+@pytest.mark.parametrize('mode', ['L', 'P', 'RGBA', '1', 'CMYK', 'I;16'])
 def test_other_modes_become_rgb(picture, mode):
-    assert read_image(picture(mode=mode), 16).shape == (16, 16, 3)
+    path = picture('image.tif' if mode == 'CMYK' else 'image.png', mode=mode)
+    assert read_image(path, 16).shape == (16, 16, 3)
+
+
+def test_what_is_attributed_is_what_a_viewer_shows(marked, attribute, tmp_path, capsys):
+    """A copy that EXIF turns upright is alice's; pixels hidden under full transparency are nobody's; of an animation
+    the first frame counts; an EPS in disguise is not opened."""
+    image = Image.open(marked[2])
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image.transpose(Image.Transpose.ROTATE_90).save(tmp_path / 'turned.png', exif=exif)
+    hidden = image.convert('RGBA')
+    hidden.putalpha(0)
+    hidden.save(tmp_path / 'hidden.png')
+    image.save(tmp_path / 'moving.png', save_all=True, append_images=[Image.new('RGB', (16, 16))])
+    image.save(tmp_path / 'eps.png', 'EPS')
+    names = ['turned.png', 'hidden.png', 'moving.png', 'eps.png']
+    assert attribute('--json', *(tmp_path / name for name in names)) == 1
+    turned, hidden, moving, eps = records(capsys.readouterr().out)
+    assert turned['user'] == moving['user'] == 'alice'
+    assert hidden['user'] is None and eps['error'] == 'not an image'
+
+
+def test_sixteen_bits_are_scaled_and_not_clipped(tmp_path):
+    values = np.arange(256, dtype=np.uint16).reshape(16, 16)
+    Image.fromarray(values * 257).save(tmp_path / 'deep.png')
+    np.testing.assert_array_equal(read_image(str(tmp_path / 'deep.png'), 16)[..., 0], values)
+
+
+def set_code(where, name, code):
+    with sa.create_engine(f'sqlite:///{where}').begin() as connection:
+        connection.execute(sa.text('UPDATE users SET bits = :bits WHERE name = :name'), dict(bits=code, name=name))
+
+
+def test_two_users_over_the_threshold_are_both_told_and_none_is_named(marked, attribute, capsys):
+    """alice's code fits in all 16 bits, bob's in 15: 14 are enough at 1e-2."""
+    run_dir, where, path = marked
+    code = Registry(where).get('alice').bits
+    set_code(where, 'bob', code[:-1] + '10'[int(code[-1])])
+    assert attribute(path, '--fpr=1e-2') == 3
+    assert 'no user, for 2 reach the 14 bits needed: alice, bob (collusion or forgery?)' in capsys.readouterr().out
+    assert attribute(path, '--fpr=1e-2', '--json') == 3
+    (record,) = records(capsys.readouterr().out)
+    assert (record['user'], record['reason'], record['over_threshold']) == (None, 'several', ['alice', 'bob'])
+
+
+def test_a_tie_is_told(marked, attribute, monkeypatch, capsys):
+    """The registry refuses equal codes, so the second user's is slipped in behind it."""
+    codes = Registry.codes
+    monkeypatch.setattr(Registry, 'codes', lambda self: (codes(self)[0], codes(self)[1][[0, 0]]))
+    assert attribute(marked[2]) == 3
+    assert 'no user, for 2 reach the 15 bits needed, the best two in equally many bits' in capsys.readouterr().out
+    assert attribute(marked[2], '--json') == 3
+    assert records(capsys.readouterr().out)[0]['reason'] == 'tie'
+
+
+def test_a_revoked_user_is_called_revoked(marked, attribute, capsys):
+    Registry(marked[1]).revoke('alice', 'left')
+    attribute(marked[2])
+    assert re.search(r'user alice \(revoked 20\d\d-.*\)  16 of 16', capsys.readouterr().out)
+    attribute(marked[2], '--json')
+    assert list(records(capsys.readouterr().out)[0]['revoked']) == ['alice']
+
+
+def test_a_rate_that_cannot_be_reached_is_told(marked, attribute, capsys):
+    assert attribute(marked[2], '--fpr=1e-6') == 3
+    printed = capsys.readouterr().out
+    assert 'too many users for 16 bits at this rate' in printed
+    assert '16 bits are too few for 2 users at --fpr=1e-06' in printed and 'rate possible is 3.1e-05' in printed
+
+
+def test_nobody(attribute, picture, tmp_path, capsys):
+    Image.new('RGB', (16, 16), 'white').save(tmp_path / 'white.png')
+    assert attribute(tmp_path / 'white.png') == 3
+    assert re.search(r'no user \(nearest (alice|bob), 15 bits are needed\)', capsys.readouterr().out)
+
+
+FORGED = 'a\nevil.png: user bob  16 of 16 bits match  p 1e-10, corrected for 2 users'
+
+
+def test_no_file_name_can_pass_for_a_result(attribute, tmp_path, capsys):
+    names = [FORGED, 'x.png: user bob  16 of 16 bits match', 'esc\x1b[31m.png', 'rtl\u202egnp.exe', 'latin\udce4.png']
+    for name in names:
+        (tmp_path / os.fsencode(name).decode('utf-8', 'surrogateescape')).write_bytes(b'')
+    for name in names:
+        attribute(f'{tmp_path}/{name}')
+        printed = capsys.readouterr().out
+        assert len(printed.splitlines()) == 2, printed
+        assert printed.startswith(f'"{tmp_path}/') and 'user bob' not in printed.split('"')[2]
+        assert all(char.isprintable() or char == '\n' for char in printed)
+    attribute('--json', f'{tmp_path}/{names[-1]}')
+    assert records(capsys.readouterr().out)[0]['image'] == f'{tmp_path}/latin\\xe4.png'
+
+
+def test_folders_lists_and_patterns(marked, attribute, tmp_path, monkeypatch, capsys):
+    folder = tmp_path / 'evidence' / 'deep'
+    folder.mkdir(parents=True)
+    for name in ('a.png', '@b.png', 'deep/c.png'):
+        shutil.copy(marked[2], tmp_path / 'evidence' / name)
+    (folder / 'notes.txt').write_text('x')
+    (tmp_path / 'list').write_text(f'{tmp_path}/evidence/a.png\n\n{folder}\n')
+    monkeypatch.chdir(tmp_path / 'evidence')
+
+    def found(*words):
+        attribute('--json', *words)
+        return [record['image'] for record in records(capsys.readouterr().out)]
+
+    assert found('.') == ['./@b.png', './a.png', './deep/c.png']
+    assert found('**/*.png') == ['@b.png', 'a.png', 'deep/c.png']
+    assert found(f'@{tmp_path}/list') == [f'{tmp_path}/evidence/a.png', f'{folder}/c.png']
+    monkeypatch.setattr(sys, 'stdin', io.TextIOWrapper(io.BytesIO(b'a.png\0deep/c.png\0')))
+    assert found('-') == ['a.png', 'deep/c.png']
+    assert found('./@b.png') == ['./@b.png']
+    with pytest.raises(UserError, match='none cannot be read as a list.*given as ./@none'):
+        attribute('@none')
+    assert attribute('*.gif') == 1 and '*.gif": error: matches no file' in capsys.readouterr().out
+    assert attribute('deep') == 0
+    assert '1 image: 1 named (alice 1), 1 other files in the folders left out' in capsys.readouterr().out
+
+
+def test_csv_into_a_file(marked, attribute, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(marked[2], '=1+2.png')
+    assert attribute('--csv', '--out=new/results.csv', '=1+2.png', 'none.png') == 1
+    assert capsys.readouterr().out.startswith('2 images: 1 named (alice 1), 1 error; ')
+    with open('new/results.csv', newline='') as file:
+        first, second = csv.DictReader(file)
+    assert first['image'] == './=1+2.png' and first['user'] == 'alice' and first['error'] == ''
+    assert first['sha256'] == sha256_file(marked[2]) and second['error'] == 'does not exist'
+    assert first['model_digest'] == Snapshot(marked[0]).digest and first['snapshot_kimg'] == '1'
+    with pytest.raises(UserError, match='new/results.csv: choose the name of a file that does not exist'):
+        attribute('--csv', '--out=new/results.csv', '=1+2.png')
+    assert os.listdir('new') == ['results.csv']
+
+
+def test_json_says_what_a_result_rests_on(marked, attribute, capsys):
+    attribute('--json', marked[2])
+    captured = capsys.readouterr()
+    (record,) = records(captured.out)
+    assert record['sha256'] == sha256_file(marked[2]) and record['fpr'] == 1e-3 and record['threshold'] == 15
+    assert record['model_digest'] == Snapshot(marked[0]).digest and record['snapshot_kimg'] == 1
+    assert re.fullmatch(r'\d+\.\d+.*|unknown', record['version'])
+    assert '1 image: 1 named (alice 1); 15 of 16 bits must match at --fpr=0.001 with 2 users' in captured.err
+
+
+@pytest.mark.parametrize('num_bits, users, fpr, expected', [
+    (32, 200, 1e-6, '32 of 32 bits must match'), (32, 2, 1e-3, '26 of 32 bits'), (128, 10**6, 1e-6, '103 of 128 bits'),
+    (32, 4295, 1e-6, 'the strictest rate possible is 1.1e-06; a model for this rate needs 33 bits'),
+    (8, 256, 1e-6, 'no rate is possible; a model for this rate needs 28 bits')])
+def test_bits_needed(num_bits, users, fpr, expected):
+    """Oracle: the binomial tail in whole numbers."""
+    said = bits_needed(num_bits, users, fpr)
+    assert expected in said
+    tails = [users * sum(math.comb(num_bits, k) for k in range(least, num_bits + 1)) / 2 ** num_bits
+             for least in range(num_bits + 1)]
+    enough = [least for least, tail in enumerate(tails) if tail <= fpr]
+    assert said.startswith(f'{enough[0]} of' if enough else f'{num_bits} bits are too few')
+    if not enough:
+        bits = int(re.search('needs (\\d+) bits', said)[1])
+        assert users / 2 ** bits <= fpr < users / 2 ** (bits - 1)
+
+
+def test_the_list_has_codes_only_on_request(released, capsys):
+    where, code = released[1].where, released[1].get('alice').bits
+    for words in ([], ['--json']):
+        command('list', f'--registry={where}', *words)
+        assert code not in capsys.readouterr().out
+    command('list', f'--registry={where}', '--json', '--codes')
+    assert code in capsys.readouterr().out
+    with pytest.raises(UsageError, match='--codes goes with --json'):
+        command('list', f'--registry={where}', '--codes')
+
+
+def test_a_reason_with_control_characters_is_escaped(marked, capsys):
+    command('revoke', 'bob', '--reason=a\nb\x1b[2J', f'--registry={marked[1]}')
+    command('list', f'--registry={marked[1]}')
+    printed = capsys.readouterr().out
+    assert 'a\\nb\\x1b[2J' in printed and '\x1b' not in printed
+
+
+def test_an_empty_list_in_json_is_empty(tmp_path, capsys):
+    Registry(str(tmp_path / 'r.sqlite'), create=True)
+    command('list', '--json', f'--registry={tmp_path}/r.sqlite')
+    assert capsys.readouterr().out == ''
+
+
+def test_after_the_demo_the_flags_to_use_are_told(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    os.makedirs('results/demo/run')
+    open('results/demo/registry.sqlite', 'w').close()
+    with pytest.raises(UserError, match='add --registry=results/demo/registry.sqlite$'):
+        command('list')
+    with pytest.raises(UserError, match='add --run=results/demo/run --registry=results/demo/registry.sqlite$'):
+        command('attribute', 'x.png')
+    with pytest.raises(UserError, match='there is no registry at .*mine.sqlite'):
+        command('list', '--registry=mine.sqlite')
 
 
 def test_registry_of_another_model(released, tmp_path):
@@ -108,14 +326,17 @@ def test_command_line_refusals(args, code, message):
     assert message in result.stderr and len(result.stderr.strip().split('\n')) == 1
 
 
-def test_desk(run_dir, tmp_path):
-    """issue, list, revoke, list, as the owner types them."""
+def test_issue_list_revoke_list(run_dir, tmp_path, capsys):
+    """As the owner types them."""
     registry, out = f'--registry={tmp_path}/registry.sqlite', f'--out={tmp_path}/instances'
-    result = run('issue', 'alice', 'bob', f'--run={run_dir}', registry, out)
-    assert result.returncode == 0 and result.stdout.count('issued ') == 2, result.stderr
+    command('issue', 'alice', 'bob', f'--run={run_dir}', registry, out)
+    printed = capsys.readouterr().out
+    assert printed.count('issued ') == 2 and '16 bits are too few for 2 users at --fpr=1e-06' in printed
     assert os.path.exists(tmp_path / 'instances' / 'bob' / '1' / 'saved_model.pb')
-    assert run('revoke', 'alice', '--reason=left', registry).returncode == 0
-    again = run('revoke', 'alice', registry)
-    assert again.returncode == 1 and 'revoked already' in again.stderr
-    lines = run('list', registry).stdout.splitlines()
+    command('revoke', 'alice', '--reason=left', registry)
+    with pytest.raises(UserError, match='revoked already'):
+        command('revoke', 'alice', registry)
+    capsys.readouterr()
+    command('list', registry)
+    lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2 and 'revoked' in lines[0] and 'left' in lines[0] and 'active' in lines[1]

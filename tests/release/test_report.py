@@ -2,13 +2,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fingerprints.attribution import Attribution
+from dnnlib.pictures import LABEL
+from fingerprints.matching import Attribution
 from release.attribute import Result
-from release.report import AMPLIFICATION, LABEL, attribution_table, residual_picture
+from release.report import AMPLIFICATION, attribution_table, residual_picture
 
 
 def result(best, matching, second=5):
-    return Result('x.png', Attribution(best, best, matching, 32, 0.5, 'other', second, 2))
+    return Result('x.png', Attribution(user=best, reason='named', best_user=best, matching=matching, num_bits=32,
+                                       p_value=0.5, threshold=26, over_threshold=(best,), second_user='other',
+                                       second_matching=second, users=2))
 
 
 def test_attribution_table_counts():

@@ -1,17 +1,15 @@
 """Runs three steps as one of the processes that TF_CONFIG names and saves what they did; a test starts it."""
 import json
-import os
 import sys
 
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
-import numpy as np  # noqa: E402
-import tensorflow as tf  # noqa: E402
+import numpy as np
+import tensorflow as tf
 
-import dnnlib  # noqa: E402, F401
-from training.config import make_config  # noqa: E402
-from training.distribution import make_strategy, worker  # noqa: E402
-from training.state import TrainState  # noqa: E402
-from training.steps import TrainingSteps  # noqa: E402
+import dnnlib  # noqa: F401  (quiets TensorFlow before it is imported)
+from training.config import make_config
+from training.distribution import make_strategy, worker
+from training.state import TrainState
+from training.step import TrainStep
 
 
 def run_steps(config, strategy, reals):
@@ -22,7 +20,7 @@ def run_steps(config, strategy, reals):
     """
     with strategy.scope():
         state = TrainState(config, 16)
-    steps = TrainingSteps(config, state, strategy)
+    train_step = TrainStep(config, state, strategy)
     index, count = worker(strategy)
     share = config.batch_size // strategy.num_replicas_in_sync
     replicas = strategy.num_replicas_in_sync // count
@@ -35,15 +33,15 @@ def run_steps(config, strategy, reals):
 
     statistics, arrays = [], {}
     for step in range(3):
-        statistics.append({name: float(value) for name, value in steps(step, local(step)).items()})
+        statistics.append({name: float(value) for name, value in train_step.run(step, local(step)).items()})
         if step == 0:
-            for name, net in state.nets.items():
-                for variable in net.trainable_variables:
-                    slot = state.optimizers[name].get_slot(variable, 'm')
+            for name, optimizer in state.optimizers.items():
+                for variable in state.nets[name].trainable_variables:
+                    slot = optimizer.get_slot(variable, 'm')
                     arrays[f'gradient {variable.name}'] = slot.numpy()
     for net in state.nets.values():
         arrays.update({f'weight {variable.name}': variable.numpy() for variable in net.trainable_variables})
-    arrays['path length'] = state.path_length.numpy()
+    arrays['path length'] = state.nets['path_length'].mean.numpy()
     return statistics, arrays
 
 

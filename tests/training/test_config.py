@@ -1,22 +1,53 @@
+import dataclasses
+import subprocess
+import sys
+
 import pytest
 
 from dnnlib.util import UsageError
-from training.config import Config, check_resolution, consistency_weight, feature_maps, fingerprint_weight, make_config
+from helpers import ROOT, tiny_config
+from models.methods import METHODS
+from models.presets import METHOD_NAMES, PRESETS
+from training.config import FIELDS, Config, from_record, make_config, to_record
+from training.schedule import Range, Schedule, weight_at
 
 
 def test_presets_are_valid_and_overridden():
     assert make_config('config-e', {}) == Config()
     assert make_config('quickstart', {'fingerprint_bits': 64}).fingerprint_bits == 64
     assert make_config('quickstart', {}).fingerprint_bits == 32
+    assert {make_config(name, {}).method for name in PRESETS} <= set(METHOD_NAMES)
+
+
+def test_every_method_can_be_asked_for():
+    assert set(METHOD_NAMES) == set(METHODS)
 
 
 @pytest.mark.parametrize('name, value', [
     ('fingerprint_bits', 4), ('fingerprint_bits', 513), ('batch_size', 0), ('learning_rate', float('nan')),
-    ('learning_rate', 0.0), ('r1_gamma', -1.0), ('res_modulated_range', '4'), ('res_modulated_range', '5-128'),
-    ('consistency_ramp', '80-40'), ('total_kimg', 6), ('seed', -1), ('ema_kimg', 0.0)])
+    ('learning_rate', 0.0), ('r1_gamma', -1.0), ('adam_beta2', 1.0), ('path_length_decay', 1.5),
+    ('lambda_consistency', '-1'), ('lambda_fingerprint', '2:0-4:-1'), ('total_kimg', 6), ('seed', -1),
+    ('seed', 2 ** 31), ('ema_kimg', 0.0)])
 def test_a_bad_value_is_named(name, value):
     with pytest.raises(UsageError, match=f'--{name.replace("_", "-")}={value}'):
         make_config('config-e', {name: value})
+
+
+@pytest.mark.parametrize('text', ['x', '1:2:3', '0:40-20:1', 'nan', '0:0-inf:1', '', '1e999'])
+def test_a_bad_schedule_is_named(text):
+    with pytest.raises(UsageError, match=repr(text)):
+        Schedule.parse(text)
+
+
+@pytest.mark.parametrize('text', ['4', '5-128', '128-4', '0-4', '4-', '-4-8'])
+def test_a_bad_range_is_named(text):
+    with pytest.raises(UsageError, match=f"'{text}': expected LOW-HIGH"):
+        Range.parse(text)
+
+
+@pytest.mark.parametrize('text', ['2', '0.25', '30:0-20:10', '0:40-40:2', '1e-06:0-0.5:3'])
+def test_schedules_are_written_as_they_are_read(text):
+    assert str(Schedule.parse(text)) == text
 
 
 def test_ticks_are_whole_batches():
@@ -24,25 +55,42 @@ def test_ticks_are_whole_batches():
         make_config('config-e', {'tick_kimg': 1})
 
 
-@pytest.mark.parametrize('resolution', [8, 24, 2048])
-def test_resolutions(resolution):
-    with pytest.raises(UsageError, match=str(resolution)):
-        check_resolution(resolution)
+def test_a_schedule_moves_linearly_between_its_ends():
+    schedule = Schedule.parse('30:20-40:10')
+    assert [schedule.at(kimg * 1000) for kimg in (0, 20, 30, 40, 50)] == [30, 30, 20, 10, 10]
+    assert Schedule.parse('2').at(0) == Schedule.parse('2').at(10 ** 9) == 2
 
 
-def test_feature_maps_of_config_e():
-    # 4x4 ... 1024x1024, StyleGAN2 config E.
-    assert [feature_maps(Config(), stage) for stage in range(1, 10)] == [512, 512, 512, 512, 256, 128, 64, 32, 16]
+def test_a_schedule_of_no_length_jumps():
+    assert [Schedule.parse('1:40-40:2').at(images) for images in (0, 39_999, 40_000)] == [1, 1, 2]
 
 
-def test_consistency_ramp():
-    config = make_config('quickstart', {'consistency_ramp': '40-80', 'lambda_consistency': 2.0})
-    assert [consistency_weight(config, kimg * 1000) for kimg in (0, 40, 50, 60, 80, 200)] == [0, 0, 0.5, 1, 2, 2]
-    assert consistency_weight(make_config('config-e', {}), 0) == 2.0
+def test_a_weight_of_0_is_none():
+    config = tiny_config(lambda_consistency='0:1-3:10')
+    assert [weight_at(config, 'lambda_consistency', step) for step in (0, 125, 250, 1000)] == [None, None, 5, 10]
 
 
-def test_fingerprint_ramp():
-    config = make_config('config-e', dict(lambda_fingerprint_start=30.0, lambda_fingerprint=10.0,
-                                          fingerprint_ramp='20-40'))
-    assert [fingerprint_weight(config, kimg * 1000) for kimg in (0, 20, 30, 40, 50)] == [30, 30, 20, 10, 10]
-    assert fingerprint_weight(make_config('config-e', {}), 0) == 2.0
+def test_the_record_brings_the_config_back():
+    config = tiny_config(lambda_consistency='0:1-3:10', res_modulated_range='8-16')
+    record = to_record(config)
+    assert record['lambda_consistency'] == '0:1-3:10' and record['res_modulated_range'] == '8-16'
+    assert from_record(record, 'x') == config
+
+
+def test_a_run_of_another_version_is_named():
+    record = {**to_record(Config()), 'consistency_ramp': '0-20'}
+    with pytest.raises(UsageError, match='x.json was written by another version.*consistency_ramp.*train it anew'):
+        from_record(record, 'x.json')
+
+
+def test_what_a_continued_run_may_change():
+    """Nothing that changes what a step computes."""
+    assert {field.name for field in FIELDS if field.metadata['may_change']} == {
+        'total_kimg', 'tick_kimg', 'image_snapshot_ticks', 'snapshot_ticks', 'keep_snapshots', 'metrics',
+        'metric_images', 'inception'}
+    assert dataclasses.fields(Config) == FIELDS
+
+
+def test_options_are_resolved_without_tensorflow():
+    code = 'import sys, training.config, training.ticks, training.xla_package; sys.exit("tensorflow" in sys.modules)'
+    assert subprocess.run([sys.executable, '-c', code], cwd=ROOT).returncode == 0

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 import tensorflow as tf
-from helpers import ROOT
 
+from helpers import ROOT
 from training.distribution import make_strategy
 
 CODE = '''

@@ -5,10 +5,10 @@ import subprocess
 import sys
 
 import pytest
-from helpers import ROOT
 
 from dnnlib import lanes
 from dnnlib.ops.native import compiler
+from helpers import ROOT
 
 USE = '''
 import numpy as np

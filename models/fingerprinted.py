@@ -1,0 +1,193 @@
+"""The method: a generator whose filters a fingerprint modulates, and a decoder that reads it from the pixels.
+
+Yu et al. 2022 (arXiv 2012.08726, section 3) on StyleGAN2 config E. The encoder E embeds the fingerprint, the generator
+G draws a latent with filters that the embedding scales, the discriminator D judges, the decoder F reads latent and
+fingerprint back.
+"""
+import dataclasses
+import functools
+
+import tensorflow as tf
+
+from metrics.base import Model, batched
+from models import adversarial, losses
+from models.layers import RunningMean, check_shape
+from models.phase import Phase
+from models.sampling import sample_noise
+from models.stylegan2 import Discriminator, Generator, LatentInput, ResidualNetwork, dense_layers
+
+NAME = 'fingerprinted'
+AVERAGED = ('E', 'G')
+EVALUATED = ('E', 'G', 'F')
+
+
+class Encoder(tf.keras.Model):
+    """E: fingerprints [N, fingerprint_bits] of 0 and 1 → embeddings [N, embedding_dim], times `embedding_gain`.
+
+    It takes 0 and 1 as they are, or as −1 and 1 with `signed_codes`.
+    """
+
+    def __init__(self, config):
+        super().__init__(name='E')
+        self.num_bits, self.gain, self.signed = config.fingerprint_bits, config.embedding_gain, config.signed_codes
+        self.dense = dense_layers('E', config.fingerprint_bits, config)
+
+    def call(self, fingerprints):
+        check_shape('E: fingerprints', fingerprints, None, self.num_bits)
+        x = 2 * fingerprints - 1 if self.signed else fingerprints
+        for dense in self.dense:
+            x = dense(x)                                          # [N, embedding_dim]
+        return x * self.gain
+
+
+class Decoder(ResidualNetwork):
+    """F: images [N, H, W, 3] → latents [N, latent_dim] and fingerprint logits [N, fingerprint_bits].
+
+    It sees images clipped to [−1, 1]: a generator trained with it hides nothing that an image file could not keep.
+    """
+
+    def __init__(self, config, resolution):
+        outputs = config.latent_dim + config.fingerprint_bits
+        super().__init__('F', config, resolution, outputs, minibatch_statistics=False)
+        self.split = [config.latent_dim, config.fingerprint_bits]
+
+    def call(self, images):
+        outputs = super().call(tf.clip_by_value(images, -1.0, 1.0))   # [N, latent_dim + bits]
+        return tf.split(outputs, self.split, axis=1)
+
+
+def networks(config, resolution):
+    """{'E', 'G', 'D', 'F', 'path_length'}: the networks of a run, untrained."""
+    return {'E': Encoder(config), 'G': Generator(config, resolution, LatentInput),
+            'D': Discriminator(config, resolution), 'F': Decoder(config, resolution),
+            'path_length': RunningMean('path_length')}
+
+
+def phases(config):
+    """One pass updates E, G and F from their summed loss; then path length, D, and R1 (arXiv 1912.04958, B)."""
+    generator = Phase('generator', ('E', 'G', 'F'), 1, ('lambda_fingerprint', 'lambda_consistency'),
+                      config.batch_size, functools.partial(sample_batch, config),
+                      functools.partial(generator_loss, config), config.path_length_interval)
+    return [generator,
+            *adversarial.path_length_phases(config, ('E', 'G'), functools.partial(sample_batch, config), embed),
+            *adversarial.discriminator_phases(config, functools.partial(sample_batch, config), synthesize)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """The random inputs of a phase. latents [N, latent_dim]; fingerprints and a second set of them [N, bits], 0 and 1;
+    a noise image [N, H, W, 1] per convolution of G."""
+    latents: tf.Tensor
+    fingerprints: tf.Tensor
+    other_fingerprints: tf.Tensor
+    noise: list
+
+
+def sample_batch(config, nets, seed, part):
+    """A Batch for the rows of `part`, from a seed [2]."""
+    seeds = tf.unstack(tf.random.split(seed, 4))
+    return Batch(part.normal(seeds[0], [config.latent_dim]), part.bits(seeds[1], config.fingerprint_bits),
+                 part.bits(seeds[2], config.fingerprint_bits), sample_noise(part, seeds[3], nets['G'].noise_shapes))
+
+
+def embed(nets, batch):
+    """The embeddings [N, embedding_dim] of a batch's fingerprints."""
+    return nets['E'](batch.fingerprints)
+
+
+def synthesize(nets, batch):
+    """G's images [N, H, W, 3] of a batch."""
+    return nets['G'](batch.latents, embed(nets, batch), batch.noise)
+
+
+def pair_up(batch):
+    """The batch twice over [2N]: first with its fingerprints, then with the others; latents and noise are the same."""
+    return Batch(tf.concat([batch.latents, batch.latents], 0),
+                 tf.concat([batch.fingerprints, batch.other_fingerprints], 0),
+                 batch.other_fingerprints, [tf.concat([image, image], 0) for image in batch.noise])
+
+
+def generator_loss(config, nets, batch, lambda_fingerprint, lambda_consistency):
+    """λ-weighted sum of equations 1 to 4 (equation 5). No consistency loss if its weight is None.
+
+    The second image of a consistency pair serves the reconstruction losses too: the same expectation of equations 2
+    and 3 from twice the samples, at the price of one more pass of F.
+    """
+    count = len(batch.latents)
+    if lambda_consistency is not None:
+        batch = pair_up(batch)
+    images = synthesize(nets, batch)                                       # [N or 2N, H, W, 3]
+    decoded_latents, logits = nets['F'](images)                            # [.., latent_dim], [.., bits]
+    terms = reconstruction_terms(config, nets, batch, images, count, decoded_latents, logits, lambda_fingerprint,
+                                 lambda_consistency)
+    return weighted_sum(terms, batch, logits)
+
+
+def reconstruction_terms(config, nets, batch, images, count, decoded_latents, logits, lambda_fingerprint,
+                         lambda_consistency):
+    """{name: (weight, value per image)} of equations 1 to 4; D judges the first `count` images."""
+    judged = nets['D'](images[:count])                                     # [N, 1]
+    terms = {
+        'loss/adversarial': (1.0, losses.generator_adversarial(judged)),
+        'loss/latent': (config.lambda_latent, losses.latent_reconstruction(batch.latents, decoded_latents)),
+        'loss/fingerprint': (lambda_fingerprint, losses.fingerprint_reconstruction(batch.fingerprints, logits)),
+    }
+    if lambda_consistency is not None:
+        terms['loss/consistency'] = (lambda_consistency, losses.consistency(images[:count], images[count:]))
+    return terms
+
+
+def weighted_sum(terms, batch, logits):
+    """(loss, statistics): equation 5, the weighted sum of the terms' means, and what to show of it."""
+    statistics = {name: tf.reduce_mean(values) for name, (_, values) in terms.items()}
+    loss = sum(weight * statistics[name] for name, (weight, _) in terms.items())
+    matches = tf.equal(logits > 0, batch.fingerprints > 0.5)
+    statistics['bit_accuracy_float'] = tf.reduce_mean(tf.cast(matches, tf.float32))
+    return loss, statistics
+
+
+def generate(nets, latents, fingerprints):
+    """Images [N, H, W, 3] of latents [N, latent_dim] and fingerprints [N, bits], with the fixed noise."""
+    return nets['G'](latents, nets['E'](fingerprints))
+
+
+def decode(nets, images):
+    """Fingerprint logits [N, bits] of images [N, H, W, 3]."""
+    return nets['F'](images)[1]
+
+
+def as_model(nets, batch_size=64):
+    """The metrics.base.Model of trained networks: E, G and F."""
+    compiled = [tf.function(functools.partial(function, nets), reduce_retracing=True)
+                for function in (generate, decode)]
+    generated, decoded = (functools.partial(batched, function, batch_size) for function in compiled)
+    latent_dim, num_bits = nets['F'].split
+    return Model(generate=generated, decode=decoded, latent_dim=latent_dim, fingerprint_bits=num_bits,
+                 resolution=nets['G'].resolution, batch_size=batch_size)
+
+
+def bake(nets, code, into=None):
+    """The plain generator whose filters are those that `code` [bits] of 0 and 1 makes of G's.
+
+    It is a Generator without modulated layers: each filter is modulated and demodulated once (arXiv 1912.04958,
+    equations 1 and 3); biases, noise and the input layer are copied. Its ops are 'ref' ones. It takes latents
+    [N, latent_dim], has `config` and `resolution`, and holds nothing else of the method.
+
+    Args:
+        nets: E and G.
+        code: the fingerprint.
+        into: what an earlier call returned, to be filled anew.
+    """
+    source = nets['G']
+    if into is None:
+        config = dataclasses.replace(source.config, impl='ref')
+        into = type(source)(config, source.resolution, LatentInput, modulated=False)
+    embedding = nets['E'](tf.cast(code, tf.float32)[tf.newaxis])[0]        # [embedding_dim]
+    for layer, baked in zip(source.layers_in_order, into.layers_in_order):
+        baked.weight.assign(layer.baked_weight(embedding) / baked.weight_gain)
+        baked.bias.assign(layer.bias)
+        if layer.noise_strength is not None:
+            baked.noise_strength.assign(layer.noise_strength)
+    for variable, baked in zip(source.plain_variables, into.plain_variables):
+        baked.assign(variable)
+    return into

@@ -1,0 +1,63 @@
+"""Issuing: draw a fingerprint, bake it into every filter, export the plain network that its user gets.
+
+Yu et al. 2022 (arXiv 2012.08726, section 3): a user's instance is G(·, c) with its filters modulated once.
+"""
+import os
+from typing import Optional
+
+from dnnlib.util import UserError, atomic_folder, sha256_folder
+from fingerprints.registry import Registry, check_name
+from release.export import export
+from training.snapshot import Snapshot, find_released, keep_released
+
+VERSION = '1'
+
+
+def issue(run_dir: str, registry: Registry, name: str, out: str, kimg: Optional[int] = None,
+          snapshot: Optional[Snapshot] = None) -> tuple[str, str]:
+    """Issues one user's instance into out/NAME/1 and enters it into the registry.
+
+    The instance's folder appears only once the registry holds its fingerprint, and a failure leaves neither. The
+    snapshot is copied to RUN_DIR/released, where training never removes it: attribution needs its decoder.
+
+    Args:
+        run_dir: the training run; kimg: its snapshot, None for the released or else the latest one.
+        registry: who has an instance.
+        name: the user, also the folder's name.
+        out: the folder of all instances.
+        snapshot: an already loaded Snapshot instead of run_dir's.
+
+    Returns:
+        (folder, sha256 of the SavedModel).
+
+    Raises:
+        UserError: a bad or taken name, an existing folder, a registry of another model, a run without fingerprints.
+    """
+    check_name(name)
+    snapshot = snapshot or issuing_snapshot(run_dir, registry, kimg)
+    target = os.path.join(out, name)
+    with atomic_folder(target) as temporary:
+        with registry.issue(name, snapshot.digest, snapshot.config.fingerprint_bits) as issued:
+            keep_released(run_dir, snapshot)
+            model = os.path.join(temporary, VERSION)
+            export(snapshot.method.bake(snapshot.nets, issued.code), model)
+            issued.digest, issued.instance = sha256_folder(model), os.path.join(target, VERSION)
+    return issued.instance, issued.digest
+
+
+def issuing_snapshot(run_dir: str, registry: Registry, kimg: Optional[int] = None) -> Snapshot:
+    """The Snapshot to issue from: the registry's own if it has issued before, else the one asked for or latest."""
+    if registry.model() and kimg is None:
+        return released_snapshot(run_dir, registry)
+    snapshot = Snapshot(run_dir, kimg, impl='ref')
+    if not snapshot.can_bake:
+        raise UserError(f'{run_dir} was trained without fingerprints; issue from a run of --method=fingerprinted')
+    return snapshot
+
+
+def released_snapshot(run_dir: str, registry: Registry) -> Snapshot:
+    """The Snapshot that the registry's instances came from. Raises UserError if the run does not hold it."""
+    known = registry.model()
+    if known is None:
+        raise UserError(f'{registry.where} holds no users, so there is no one to attribute to; issue an instance first')
+    return find_released(run_dir, known[0])

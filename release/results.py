@@ -1,0 +1,135 @@
+"""Results of attribution as text, JSON lines or CSV, and what they amount to together."""
+import collections
+import csv
+import io
+import json
+import math
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from dnnlib.util import printable, quoted
+from fingerprints.matching import NAMED, NOBODY, TIE, UNREACHABLE
+from fingerprints.statistics import threshold
+from release.attribute import Result
+
+COLUMNS = ('image', 'sha256', 'reason', 'user', 'revoked', 'matching', 'num_bits', 'threshold', 'p_value', 'users',
+           'over_threshold', 'best_user', 'second_user', 'second_matching', 'fpr', 'model_digest', 'snapshot_kimg',
+           'version', 'error')
+
+
+def as_text(result: Result, context: dict[str, Any]) -> str:
+    """One line: the file, who is named or why nobody is, the bits and the p-value."""
+    if result.error:
+        return f'{quoted(result.path)}: error: {printable(result.error)}'
+    found = result.attribution
+    return (f'{quoted(result.path)}: {_verdict(result)}  {found.matching} of {found.num_bits} bits match  '
+            f'p {found.p_value:.2g}, corrected for {found.users} users')
+
+
+def _verdict(result):
+    found = result.attribution
+    if found.reason == NAMED:
+        return f'user {_with_state(result, found.user)}'
+    if found.reason == NOBODY:
+        return f'no user (nearest {found.best_user}, {found.threshold} bits are needed)'
+    if found.reason == UNREACHABLE:
+        return f'no user (nearest {found.best_user}, too many users for {found.num_bits} bits at this rate)'
+    users = ', '.join(_with_state(result, name) for name in found.over_threshold)
+    equal = ', the best two in equally many bits' if found.reason == TIE else ''
+    return (f'no user, for {len(found.over_threshold)} reach the {found.threshold} bits needed{equal}: {users} '
+            f'(collusion or forgery?)')
+
+
+def _with_state(result, name):
+    return f'{name} (revoked {result.revoked[name]})' if name in result.revoked else name
+
+
+def as_json(result: Result, context: dict[str, Any]) -> str:
+    """One JSON object in a line, with what the result rests on (`context`)."""
+    return json.dumps({**result.record(), **context})
+
+
+def as_csv(result: Result, context: dict[str, Any]) -> str:
+    """One line of CSV in the order of COLUMNS. A path is written so that no spreadsheet takes it for a formula."""
+    record = {**result.record(), **context}
+    name = printable(record['image'])
+    record['image'] = f'./{name}' if name[:1] in ('=', '+', '-', '@') else name
+    record['over_threshold'] = ' '.join(record.get('over_threshold', ()))
+    record['revoked'] = ' '.join(f'{name} {when}' for name, when in record.get('revoked', {}).items())
+    return _csv_line([record.get(column) for column in COLUMNS])
+
+
+def csv_head() -> str:
+    """The line of CSV that names the COLUMNS."""
+    return _csv_line(COLUMNS)
+
+
+def _csv_line(cells):
+    text = io.StringIO()
+    csv.writer(text, lineterminator='').writerow(cells)
+    return text.getvalue()
+
+
+class Tally:
+    """Counts results: how many for which reason, and how many per user named."""
+
+    def __init__(self):
+        self.reasons, self.users = collections.Counter(), collections.Counter()
+
+    def add(self, result: Result) -> None:
+        """Counts one result."""
+        if result.error:
+            self.reasons['error'] += 1
+            return
+        self.reasons[result.attribution.reason] += 1
+        if result.attribution.user:
+            self.users[result.attribution.user] += 1
+
+    def summary(self) -> str:
+        """One line such as '5 images: 3 named (alice 2, bob 1), 1 nobody, 1 error'."""
+        total = sum(self.reasons.values())
+        parts = [f'{count} {reason}' + (f' ({self._named()})' if reason == NAMED else '')
+                 for reason, count in self.reasons.most_common()]
+        return f'{total} {"image" if total == 1 else "images"}: {", ".join(parts) or "nothing to attribute"}'
+
+    def _named(self):
+        return ', '.join(f'{name} {count}' for name, count in self.users.most_common())
+
+
+def bits_needed(num_bits: int, users: int, fpr: float) -> str:
+    """One line: how many of the bits must match for a user to be named, or that no number suffices and what would."""
+    needed = threshold(num_bits, users, fpr)
+    if needed is not None:
+        return f'{needed} of {num_bits} bits must match at --fpr={fpr:g} with {_users(users)}'
+    reachable = users * 2.0 ** -num_bits
+    least = math.ceil(math.log2(users / fpr))
+    remedy = f'the strictest rate possible is {_rounded_up(reachable)}' if reachable < 1 else 'no rate is possible'
+    return (f'{num_bits} bits are too few for {_users(users)} at --fpr={fpr:g}, no image can be named: {remedy}; '
+            f'a model for this rate needs {least} bits or more')
+
+
+def _users(count):
+    return f'{count} user{"" if count == 1 else "s"}'
+
+
+def _rounded_up(rate):
+    """A rate in two digits, never less than it is."""
+    step = 10.0 ** (math.floor(math.log10(rate)) - 1)
+    return f'{math.ceil(rate / step - 1e-9) * step:.1e}'
+
+
+def exit_code(tally: Tally) -> int:
+    """0 if a user is named in at least one image, 3 if in none, 1 if any file could not be attributed."""
+    if tally.reasons['error']:
+        return 1
+    return 0 if tally.reasons[NAMED] else 3
+
+
+def attribution_lines(results: Iterable[Result], form: str, context: dict[str, Any], tally: Tally) -> Iterator[str]:
+    """Yields the lines of `form` ('text', 'json' or 'csv') for results, and counts them in `tally` on the way."""
+    write = {'text': as_text, 'json': as_json, 'csv': as_csv}[form]
+    if form == 'csv':
+        yield csv_head()
+    for result in results:
+        tally.add(result)
+        yield write(result, context)

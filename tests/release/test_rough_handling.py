@@ -1,0 +1,202 @@
+"""run_release.py and dataset_tool.py as they are handled: nothing of the owner's is lost, whatever breaks off."""
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import dataset_tool
+import run_release
+from dnnlib import cli
+from dnnlib.util import UserError
+from fingerprints.registry import Registry
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+SCRIPTS = {'run_release.py': run_release, 'dataset_tool.py': dataset_tool}
+OWN = ('notes.txt', 'instances/contract.pdf', 'instances/.zoe-12345678/key', 'data/.photos-abcdefgh/draft',
+       'data/digits.txt', 'images/precious.png', 'preview.png', 'manifest.json')
+
+
+def tree(folder):
+    """{relative path: sha256} of all files, and {relative path: ''} of all folders."""
+    found = {}
+    for root, folders, files in os.walk(folder):
+        found.update({os.path.relpath(os.path.join(root, name), folder): '' for name in folders})
+        for name in files:
+            with open(os.path.join(root, name), 'rb') as file:
+                found[os.path.relpath(os.path.join(root, name), folder)] = hashlib.sha256(file.read()).hexdigest()
+    return found
+
+
+def call(script, *words):
+    """Runs a script in this process; returns its exit code, 1 or 2 for a UserError."""
+    module = SCRIPTS[script]
+    try:
+        return module.main(module.make_parser().parse_args(words)) or 0
+    except UserError as error:
+        return error.exit_code
+
+
+@pytest.fixture
+def place(run_dir, tmp_path, monkeypatch):
+    """A working folder as an owner may have it: a run, photographs, and things of their own everywhere."""
+    shutil.copytree(run_dir, tmp_path / 'run')
+    for name in OWN:
+        os.makedirs(os.path.dirname(tmp_path / name), exist_ok=True)
+        (tmp_path / name).write_text(f'this is {name}')
+    os.mkdir(tmp_path / 'photos')
+    for seed in range(4):
+        noise = np.random.RandomState(seed).randint(0, 256, [16, 16, 3]).astype(np.uint8)
+        Image.fromarray(noise).save(tmp_path / 'photos' / f'{seed}.png')
+    (tmp_path / 'photos' / 'a text.txt').write_text('')
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+RUN = '--run=run'
+COMMANDS = [  # in order; the exit code, what may change, the command
+    (0, 'registry.sqlite', ['run_release.py', 'issue', 'alice', RUN]),
+    (1, '', ['run_release.py', 'issue', 'alice', RUN]),
+    (1, '', ['run_release.py', 'issue', 'contract.pdf', RUN]),
+    (0, 'registry.sqlite', ['run_release.py', 'issue', 'bob', RUN]),
+    (0, 'registry.sqlite', ['run_release.py', 'revoke', 'bob']),
+    (1, '', ['run_release.py', 'revoke', 'bob']),
+    (0, '', ['run_release.py', 'list']),
+    (3, '', ['run_release.py', 'attribute', 'photos', RUN, '--fpr=1e-4']),
+    (1, '', ['run_release.py', 'attribute', 'images/precious.png', RUN]),
+    (3, '', ['run_release.py', 'attribute', 'photos', RUN, '--csv', '--out=results.csv']),
+    (1, '', ['run_release.py', 'attribute', 'photos', RUN, '--out=results.csv']),
+    (1, '', ['run_release.py', 'attribute', 'photos', RUN, '--out=notes.txt']),
+    (0, '', ['dataset_tool.py', 'photos', '--resolution=16']),
+    (1, '', ['dataset_tool.py', 'photos', '--resolution=16']),
+    (0, 'data/photos/', ['dataset_tool.py', 'photos', '--resolution=16', '--eval-fraction=0', '--force']),
+    (1, '', ['dataset_tool.py', 'photos', '--resolution=16', '--out=images', '--force']),
+    (1, '', ['dataset_tool.py', 'photos', '--resolution=16', '--out=.', '--force']),
+    (1, '', ['dataset_tool.py', 'photos', '--resolution=16', '--out=notes.txt', '--force']),
+    (1, '', ['dataset_tool.py', 'photos', '--resolution=64', '--out=data/photos', '--force']),
+    (0, '', ['dataset_tool.py', 'verify', 'data/photos']),
+    (1, '', ['dataset_tool.py', 'verify', 'instances']),
+]
+
+
+def test_no_command_removes_or_changes_what_it_has_not_made(place):
+    for expected, may_change, words in COMMANDS:
+        before = tree(place)
+        code = call(*words)
+        assert code == expected, words
+        after = tree(place)
+        lost = [name for name, digest in before.items() if after.get(name) != digest
+                and not (may_change and name.startswith(may_change))]
+        assert not lost, (words, lost)
+        assert expected in (0, 3) or after == before, (words, set(after) - set(before))
+    assert all((place / name).read_text() == f'this is {name}' for name in OWN)
+
+
+def test_a_dataset_with_anything_else_in_its_folder_is_not_replaced(place, capsys):
+    words = ['dataset_tool.py', 'photos', '--resolution=16', '--out=data/photos', '--force', '--list-skipped']
+    assert call(*words) == 0
+    assert 'skipped "a text.txt": not an image' in capsys.readouterr().out
+    (place / 'data' / 'photos' / 'thesis.txt').write_text('years of work')
+    assert call(*words) == 1
+    assert (place / 'data' / 'photos' / 'thesis.txt').read_text() == 'years of work'
+
+
+def test_skipped_files_are_listed_when_none_is_left(place, capsys):
+    assert call('dataset_tool.py', 'photos', '--resolution=32', '--list-skipped') == 1
+    printed = capsys.readouterr().out
+    assert 'skipped 3.png: smaller than 32x32' in printed and len(printed.splitlines()) == 5
+
+
+def start(*words):
+    return subprocess.Popen([sys.executable, os.path.join(ROOT, words[0]), *words[1:]], text=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def when_begun(process, folder, name):
+    """Waits until the process has begun a temporary folder for `name`."""
+    for _ in range(6000):
+        if os.path.isdir(folder) and [one for one in os.listdir(folder)
+                                      if one.startswith(f'.{name}-') and one.endswith('.incomplete')]:
+            return process
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    raise AssertionError('it did not begin within a minute')
+
+
+ISSUE = ('run_release.py', 'issue', 'zoe', RUN)
+MAKE = ('dataset_tool.py', 'digits')
+
+
+@pytest.mark.parametrize('words, folder, name', [(ISSUE, 'instances', 'zoe'), (MAKE, 'data', 'digits')])
+def test_sigterm_cleans_up(place, words, folder, name):
+    before = tree(place)
+    process = when_begun(start(*words), folder, name)
+    process.terminate()
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 143 and error == f'{words[0]}: terminated\n'
+    left = {one for one in tree(place) if one not in before}
+    assert not [one for one in left if name in one], left
+
+
+@pytest.mark.parametrize('words, folder, name', [(ISSUE, 'instances', 'zoe'), (MAKE, 'data', 'digits')])
+def test_after_kill_9_the_same_command_works_and_cleans_up(place, words, folder, name):
+    before = tree(place)
+    process = when_begun(start(*words), folder, name)
+    process.kill()
+    process.communicate()
+    assert call(*words) == 0
+    after = tree(place)
+    assert not [one for one in after if one.endswith('.incomplete')]
+    assert all(after[one] == digest for one, digest in before.items())
+    if words is ISSUE:
+        assert [user.name for user in Registry('registry.sqlite').list()] == ['zoe']
+
+
+@pytest.fixture
+def disk(place):
+    """Mounts a file system that is full, or one that is read-only, at PLACE/disk."""
+    mounted = []
+
+    def mount(options):
+        os.makedirs('disk', exist_ok=True)
+        done = subprocess.run(['mount', '-t', 'tmpfs', '-o', options, 'none', 'disk'], capture_output=True, text=True)
+        if done.returncode:
+            pytest.skip(f'a file system cannot be mounted here: {done.stderr.strip()}')
+        mounted.append(str(place / 'disk'))
+        if options != 'ro':
+            with pytest.raises(OSError), open('disk/filler', 'wb', buffering=0) as file:
+                while True:
+                    file.write(bytes(1024))
+
+    yield mount
+    for path in mounted:
+        subprocess.run(['umount', '--lazy', path], check=True)
+
+
+WRITING = [('run_release.py', 'issue', 'zoe', RUN, '--out=disk/instances'),
+           ('run_release.py', 'issue', 'zoe', RUN, '--registry=disk/new.sqlite'),
+           ('run_release.py', 'attribute', 'photos', RUN, '--out=disk/a.csv', '--csv'),
+           ('dataset_tool.py', 'digits', '--out=disk/digits')]
+
+
+@pytest.mark.parametrize('words', WRITING, ids=lambda words: ' '.join(words[:2]) + words[-1])
+@pytest.mark.parametrize('options, reason', [('size=16k', 'No space left|is full'),
+                                             ('ro', 'Read-only file system|cannot be written|cannot be opened')])
+def test_a_disk_that_takes_nothing_is_told_in_one_line(place, disk, words, options, reason):
+    call('run_release.py', 'issue', 'alice', RUN)
+    disk(options)
+    before = tree('disk')
+    module = SCRIPTS[words[0]]
+    with pytest.raises(Exception) as caught:
+        module.main(module.make_parser().parse_args(words[1:]))
+    line = str(caught.value) if isinstance(caught.value, UserError) else cli.refused(caught.value)
+    assert re.search(reason, line) and '\n' not in line, line
+    left = {one for one, digest in tree('disk').items() if before.get(one) != digest}
+    assert left <= {'instances', 'new.sqlite'}, left
+    assert [user.name for user in Registry('registry.sqlite').list()] == ['alice']
