@@ -45,13 +45,11 @@ class Options:
     seed: draws the latents and fingerprints.
     split: the part of the dataset that serves as reference.
     inception: path of the frozen FID network; None for the cached one, downloaded once.
-    cache: the folder of downloads and of the statistics of real images; None for the user's.
     """
     num_images: Optional[int] = None
     seed: int = 0
     split: str = 'eval'
     inception: Optional[str] = None
-    cache: Optional[str] = None
 
 
 def batched(function, batch_size, *arrays):

@@ -48,16 +48,16 @@ def save_run(folder, seed=0, **overrides):
 
 
 def write_dataset(path, name, source, train_images, eval_images, skipped=None):
-    """Writes a dataset from two iterables of uint8 [H, W, 3], one per split; returns the Dataset."""
+    """A dataset of two iterables of uint8 [H, W, 3], one per split."""
     from datasets.skipped import Skipped
     from datasets.writer import write_stream
-    splits = []
+    current = {}
 
-    def images():
-        for split, given in (('train', train_images), ('eval', eval_images)):
-            for number, image in enumerate(given):
-                splits.append(split)
-                yield f'{split} {number}', image
+    def stream():
+        for split, images in (('train', train_images), ('eval', eval_images)):
+            for number, image in enumerate(images):
+                current['split'] = split
+                yield number, image
 
-    skipped = Skipped() if skipped is None else skipped
-    return write_stream(path, name, source, images(), lambda index: splits[-1], skipped)
+    return write_stream(path, name, source, stream(), lambda _: current['split'],
+                        Skipped() if skipped is None else skipped)
