@@ -6,7 +6,9 @@ from dnnlib.util import write_json
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 # Networks that train in milliseconds; every phase occurs.
-TINY = dict(fmap_base=64, fmap_max=8, latent_dim=6, embedding_dim=8, fingerprint_bits=8, impl='ref', batch_size=8,
+TINY = dict(method='fingerprinted', signed_codes=False, embedding_gain=1.0, lambda_latent=5.0, lambda_fingerprint='30',
+            lambda_consistency='0:0-20:10', ema_kimg=2.0, readout_units=16, sign_map=2, warm_start_images=100,
+            fmap_base=64, fmap_max=8, latent_dim=6, embedding_dim=8, fingerprint_bits=8, impl='ref', batch_size=8,
             tick_kimg=1, total_kimg=4, snapshot_ticks=1, metrics='none', path_length_weight=2.0,
             path_length_interval=4, r1_gamma=1.0)
 BITS = 16
