@@ -18,7 +18,7 @@ from typing import Callable, Optional
 import numpy as np
 import tensorflow as tf
 
-from datasets.tfrecord import Dataset
+from datasets.reader import Dataset
 from dnnlib.util import UsageError, UserError, progress
 
 
@@ -87,7 +87,7 @@ def run_metric(name: str, model: Model, dataset: Optional[Dataset], options: Opt
     Args:
         name: a registered metric.
         model: a Model.
-        dataset: a datasets.tfrecord.Dataset; None will do for metrics without a reference.
+        dataset: a datasets.reader.Dataset; None will do for metrics without a reference.
         options: Options.
 
     Returns:

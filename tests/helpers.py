@@ -50,16 +50,16 @@ def save_run(folder, seed=0, **overrides):
 
 
 def write_dataset(path, name, source, train_images, eval_images, skipped=None):
-    """A dataset of two iterables of uint8 [H, W, 3], one per split."""
+    """Writes a dataset from two iterables of uint8 [H, W, 3], one per split; returns the Dataset."""
     from datasets.skipped import Skipped
-    from datasets.tfrecord import write_stream
-    current = {}
+    from datasets.writer import write_stream
+    splits = []
 
-    def stream():
-        for split, images in (('train', train_images), ('eval', eval_images)):
-            for number, image in enumerate(images):
-                current['split'] = split
-                yield number, image
+    def images():
+        for split, given in (('train', train_images), ('eval', eval_images)):
+            for number, image in enumerate(given):
+                splits.append(split)
+                yield f'{split} {number}', image
 
-    return write_stream(path, name, source, stream(), lambda _: current['split'],
-                        Skipped() if skipped is None else skipped)
+    skipped = Skipped() if skipped is None else skipped
+    return write_stream(path, name, source, images(), lambda index: splits[-1], skipped)

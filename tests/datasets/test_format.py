@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from datasets import tfrecord
+from datasets import writer
+from datasets.reader import open_dataset
 from datasets.skipped import Skipped
 from dnnlib.util import UserError
 from helpers import ROOT, write_dataset
@@ -25,7 +26,7 @@ def make_images(count, seed=0, side=16):
 def dataset(tmp_path_factory):
     """23 images to train on in three shards, 9 to evaluate in one."""
     patch = pytest.MonkeyPatch()
-    patch.setattr(tfrecord, 'SHARD_BYTES', 10 * 16 * 16 * 3)
+    patch.setattr(writer, 'SHARD_BYTES', 10 * 16 * 16 * 3)
     path = str(tmp_path_factory.mktemp('datasets') / 'noise')
     made = write_dataset(path, 'noise', 'random bytes', make_images(TRAIN), make_images(EVAL, seed=1))
     patch.undo()
@@ -143,7 +144,7 @@ def test_batches_go_through_a_distribution_strategy(dataset):
 
 def test_a_program_may_end_while_a_stream_is_open(dataset):
     """Threads of tf.data that are still reading must not keep a program from ending."""
-    program = ('import sys; from datasets.tfrecord import open_dataset\n'
+    program = ('import sys; from datasets.reader import open_dataset\n'
                'batches = iter(open_dataset(sys.argv[1]).batches("train", 512, seed=0)); next(batches); sys.exit(3)')
     result = subprocess.run([sys.executable, '-c', program, dataset.path], cwd=ROOT, timeout=60, capture_output=True)
     assert result.returncode == 3
@@ -202,10 +203,10 @@ def test_a_truncated_or_missing_shard_is_named_on_opening(copy):
     shard = copy / 'train-00001-of-00003.tfrecord'
     os.truncate(shard, shard.stat().st_size - 1)
     with pytest.raises(UserError, match='train-00001-of-00003.tfrecord is .* bytes long instead of .*truncated'):
-        tfrecord.open_dataset(str(copy))
+        open_dataset(str(copy))
     shard.unlink()
     with pytest.raises(UserError, match='train-00001-of-00003.tfrecord is missing'):
-        tfrecord.open_dataset(str(copy))
+        open_dataset(str(copy))
 
 
 def test_a_flipped_bit_is_named_before_reading(copy):
@@ -215,17 +216,17 @@ def test_a_flipped_bit_is_named_before_reading(copy):
     shard.write_bytes(data)
     damaged = 'train-00002-of-00003.tfrecord is damaged'
     with pytest.raises(UserError, match=damaged):
-        tfrecord.open_dataset(str(copy)).verify()
+        open_dataset(str(copy)).verify()
     with pytest.raises(UserError, match=damaged):
-        tfrecord.open_dataset(str(copy)).batches('train', 4, seed=0)
+        open_dataset(str(copy)).batches('train', 4, seed=0)
     with pytest.raises(UserError, match=damaged):
-        list(tfrecord.open_dataset(str(copy)).images('train'))
-    next(tfrecord.open_dataset(str(copy)).images('train', 20))  # the first two shards are whole
-    next(tfrecord.open_dataset(str(copy)).images('eval'))
+        list(open_dataset(str(copy)).images('train'))
+    next(open_dataset(str(copy)).images('train', 20))  # the first two shards are whole
+    next(open_dataset(str(copy)).images('eval'))
 
 
 def test_a_shard_cut_while_in_use_is_named(copy):
-    opened = tfrecord.open_dataset(str(copy))
+    opened = open_dataset(str(copy))
     batches = opened.images('train', batch_size=1)
     next(batches)
     os.truncate(copy / 'train-00000-of-00003.tfrecord', 100)
@@ -246,21 +247,21 @@ def test_an_altered_manifest_is_refused(copy, change, match):
     change(manifest)
     (copy / 'manifest.json').write_text(json.dumps(manifest))
     with pytest.raises(UserError, match=match):
-        tfrecord.open_dataset(str(copy))
+        open_dataset(str(copy))
 
 
 @pytest.mark.parametrize('text', ['', '[]', '{"format": 1'])
 def test_a_broken_manifest_is_refused(copy, text):
     (copy / 'manifest.json').write_text(text)
     with pytest.raises(UserError, match='manifest.json'):
-        tfrecord.open_dataset(str(copy))
+        open_dataset(str(copy))
 
 
 def test_no_dataset_is_told_with_the_remedy(tmp_path):
     with pytest.raises(UserError, match='nowhere does not exist; make one with: python dataset_tool.py'):
-        tfrecord.open_dataset(str(tmp_path / 'nowhere'))
+        open_dataset(str(tmp_path / 'nowhere'))
     with pytest.raises(UserError, match='no manifest.json'):
-        tfrecord.open_dataset(str(tmp_path))
+        open_dataset(str(tmp_path))
 
 
 def test_the_manifest_holds_no_machine_paths(dataset):
