@@ -5,18 +5,19 @@ import json
 import math
 import os
 import re
+import secrets
 import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
-import sqlalchemy as sa
 from PIL import Image
 
 import run_release
 from dnnlib.images import to_float
 from dnnlib.util import UsageError, UserError, sha256_file
+from fingerprints.codes import code_to_text
 from fingerprints.registry import Registry
 from helpers import ROOT, save_run
 from release.attribute import Attributor, read_image
@@ -34,29 +35,35 @@ def picture(tmp_path):
     return save
 
 
+def make_registry(location, model_digest, codes):
+    """A registry whose users have these codes: the operating system's randomness is made to be them."""
+    draws = [np.packbits(code).tobytes() for code in codes.values()]
+    registry = Registry(location, create=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(secrets, 'token_bytes', lambda size: draws.pop(0))
+        for name in codes:
+            with registry.issue(name, model_digest, 16) as issued:
+                issued.digest = 'd' * 64
+
+
 @pytest.fixture
 def marked(released, picture, tmp_path):
     """A registry in which alice's code is exactly what the decoder reads from the picture."""
     run_dir, registry, _ = released
     path = picture()
     logits = Snapshot(run_dir).nets['F'](to_float(read_image(path, 16))[None])[1].numpy()[0]
-    where = str(tmp_path / 'registry.sqlite')
-    with open(registry.where, 'rb') as source, open(where, 'wb') as target:
-        target.write(source.read())
-    with sa.create_engine(f'sqlite:///{where}').begin() as connection:
-        for name, code in (('alice', logits > 0), ('bob', logits <= 0)):
-            text = ''.join('01'[int(bit)] for bit in code)
-            connection.execute(sa.text('UPDATE users SET bits = :bits WHERE name = :name'), dict(bits=text, name=name))
-    return run_dir, where, path
+    location = str(tmp_path / 'registry.sqlite')
+    make_registry(location, registry.model()[0], {'alice': logits > 0, 'bob': logits <= 0})
+    return run_dir, location, path
 
 
 def test_names_the_user_of_a_file(marked):
-    run_dir, where, path = marked
-    (result,) = Attributor(run_dir, Registry(where))([path], 1e-3)
+    run_dir, location, path = marked
+    (result,) = Attributor(run_dir, Registry(location))([path], 1e-3)
     assert result.attribution.user == 'alice' and result.attribution.matching == 16
     assert result.attribution.p_value == pytest.approx(2 * 2 ** -16)
     assert result.attribution.second_matching == 0
-    (result,) = Attributor(run_dir, Registry(where))([path], 1e-6)  # 16 bits cannot prove that much
+    (result,) = Attributor(run_dir, Registry(location))([path], 1e-6)  # 16 bits cannot prove that much
     assert result.attribution.user is None and result.attribution.best_user == 'alice'
 
 
@@ -71,8 +78,8 @@ def command(*words):
 
 @pytest.fixture
 def attribute(marked):
-    run_dir, where, _ = marked
-    return lambda *words: command('attribute', f'--run={run_dir}', f'--registry={where}', '--fpr=1e-3', *words)
+    run_dir, location, _ = marked
+    return lambda *words: command('attribute', f'--run={run_dir}', f'--registry={location}', '--fpr=1e-3', *words)
 
 
 def records(text):
@@ -134,16 +141,16 @@ def test_sixteen_bits_are_scaled_and_not_clipped(tmp_path):
     np.testing.assert_array_equal(read_image(str(tmp_path / 'deep.png'), 16)[..., 0], values)
 
 
-def set_code(where, name, code):
-    with sa.create_engine(f'sqlite:///{where}').begin() as connection:
-        connection.execute(sa.text('UPDATE users SET bits = :bits WHERE name = :name'), dict(bits=code, name=name))
-
-
-def test_two_users_over_the_threshold_are_both_told_and_none_is_named(marked, attribute, capsys):
+def test_two_users_over_the_threshold_are_both_told_and_none_is_named(marked, tmp_path, capsys):
     """alice's code fits in all 16 bits, bob's in 15: 14 are enough at 1e-2."""
-    run_dir, where, path = marked
-    code = Registry(where).get('alice').bits
-    set_code(where, 'bob', code[:-1] + '10'[int(code[-1])])
+    run_dir, location, path = marked
+    registry = Registry(location)
+    code = registry.codes()[1][0]
+    other = str(tmp_path / 'near.sqlite')
+    make_registry(other, registry.model()[0], {'alice': code, 'bob': [*code[:-1], 1 - code[-1]]})
+
+    def attribute(*words):
+        return command('attribute', f'--run={run_dir}', f'--registry={other}', *words)
     assert attribute(path, '--fpr=1e-2') == 3
     assert 'no user, for 2 reach the 14 bits needed: alice, bob (collusion or forgery?)' in capsys.readouterr().out
     assert attribute(path, '--fpr=1e-2', '--json') == 3
@@ -268,14 +275,14 @@ def test_bits_needed(num_bits, users, fpr, expected):
 
 
 def test_the_list_has_codes_only_on_request(released, capsys):
-    where, code = released[1].where, released[1].get('alice').bits
+    location, code = released[1].location, code_to_text(released[1].codes()[1][0])
     for words in ([], ['--json']):
-        command('list', f'--registry={where}', *words)
+        command('list', f'--registry={location}', *words)
         assert code not in capsys.readouterr().out
-    command('list', f'--registry={where}', '--json', '--codes')
+    command('list', f'--registry={location}', '--json', '--codes')
     assert code in capsys.readouterr().out
     with pytest.raises(UsageError, match='--codes goes with --json'):
-        command('list', f'--registry={where}', '--codes')
+        command('list', f'--registry={location}', '--codes')
 
 
 def test_a_reason_with_control_characters_is_escaped(marked, capsys):
