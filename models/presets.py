@@ -29,5 +29,6 @@ PRESETS = {
         lambda_latent=5.0, lambda_fingerprint='30', lambda_consistency='0:0-20:10',
         r1_gamma=10.0, path_length_interval=0, path_length_weight=0.0,
         learning_rate=0.005, batch_size=16, ema_kimg=2.0,
-        total_kimg=48, tick_kimg=2, image_snapshot_ticks=6, snapshot_ticks=6, metric_images=500)),
+        total_kimg=48, tick_kimg=2, image_snapshot_ticks=6, snapshot_ticks=6,
+        metrics='bit_accuracy,forgery', metric_images=500)),
 }
