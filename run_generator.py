@@ -17,8 +17,10 @@ def make_parser():
 
 
 def main(args):
-    if args.side < 1:
-        raise UsageError(f'--side={args.side}: must be at least 1')
+    if not 1 <= args.side <= 64:
+        raise UsageError(f'--side={args.side}: must be from 1 to 64')
+    if args.seed < 0:
+        raise UsageError(f'--seed={args.seed}: must be 0 or more')
     import numpy as np
 
     from dnnlib.images import to_uint8

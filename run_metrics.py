@@ -27,12 +27,17 @@ def make_parser():
 def main(args):
     if args.batch_size < 1:
         raise UsageError(f'--batch-size={args.batch_size}: must be at least 1')
+    if args.seed < 0:
+        raise UsageError(f'--seed={args.seed}: must be 0 or more')
     from datasets.sources import find_dataset
     from metrics.base import Options, check_metrics, run_metric
     from training.snapshot import Snapshot
-    names = check_metrics(args.metrics.split(','))
+    names = args.metrics.split(',')
+    check_metrics(names)
     snapshot = Snapshot(args.run, args.kimg)
-    dataset = find_dataset(args.dataset or snapshot.options['dataset']['path'], args.data_dir)
+    # Bit accuracy and robustness compare with no real images; forgery does if there are any.
+    wanted = args.dataset or ('fid' in names and snapshot.options['dataset']['path'])
+    dataset = find_dataset(wanted, args.data_dir) if wanted else None
     options = Options(num_images=args.num_images, seed=args.seed, split=args.split, inception=args.inception)
     model = snapshot.model(args.batch_size)
     for name in names:

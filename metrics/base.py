@@ -74,12 +74,11 @@ def metric(name: str) -> Callable:
     return register
 
 
-def check_metrics(names: list[str]) -> list[str]:
-    """Returns `names` where all are registered. Raises UsageError, naming what there is, where one is not."""
+def check_metrics(names: list[str]) -> None:
+    """Raises UsageError, naming what there is, unless all are registered."""
     for name in names:
         if name not in METRICS:
             raise UsageError(f'there is no metric {name!r}; choose from {", ".join(sorted(METRICS))}')
-    return names
 
 
 def run_metric(name: str, model: Model, dataset: Optional[Dataset], options: Options) -> dict:
@@ -111,11 +110,10 @@ def run_metric(name: str, model: Model, dataset: Optional[Dataset], options: Opt
         'versions': {'tensorflow': tf.__version__, 'numpy': np.__version__, 'python': platform.python_version()}}
 
 
-def check_count(name: str, count: int, least: int) -> int:
-    """Returns `count` where it is at least `least`. Raises UsageError where not."""
+def check_count(name: str, count: int, least: int) -> None:
+    """Raises UsageError unless `count` images are at least `least`."""
     if count < least:
         raise UsageError(f'{name} cannot be measured on {count} images; take at least {least}')
-    return count
 
 
 def check_finite(images: np.ndarray) -> None:

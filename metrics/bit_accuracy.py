@@ -30,7 +30,8 @@ def bit_accuracy(model, dataset, options):
         UserError: the model has no decoder, or its answers are not finite.
     """
     check_decoder('bit_accuracy', model)
-    count = check_count('bit_accuracy', options.num_images if options.num_images is not None else DEFAULT_IMAGES, 1)
+    count = options.num_images if options.num_images is not None else DEFAULT_IMAGES
+    check_count('bit_accuracy', count, 1)
     right = {kind: [] for kind in ('float', 'uint8', 'png')}
     with tempfile.TemporaryDirectory() as folder:
         for images, fingerprints in generate_images(model, count, options.seed, 'bit accuracy'):

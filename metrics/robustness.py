@@ -93,7 +93,8 @@ def robustness(model, dataset, options):
         UserError: the model has no decoder, or its answers are not finite.
     """
     check_decoder('robustness', model)
-    count = check_count('robustness', options.num_images if options.num_images is not None else DEFAULT_IMAGES, 1)
+    count = options.num_images if options.num_images is not None else DEFAULT_IMAGES
+    check_count('robustness', count, 1)
     points = [(name, strength) for name, kind in PERTURBATIONS.items() for strength in kind.strengths]
     rngs = {point: np.random.default_rng([options.seed, index]) for index, point in enumerate(points)}
     right = {point: [] for point in points}

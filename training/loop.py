@@ -143,7 +143,7 @@ class Loop:
     def _write_options(self):
         """Writes training_options.json before the first step, or checks that it tells of the same run."""
         record, path = options_record(self.plan, self.dataset), self.path(OPTIONS)
-        if os.path.exists(path):
+        if os.path.exists(path) and list_snapshots(self.plan.run_dir):  # without a snapshot nothing was trained yet
             _check_same_run(path, record)
         if self.chief:
             write_json(path, record)

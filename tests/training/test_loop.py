@@ -165,6 +165,18 @@ def test_another_configuration_is_refused(finished, dataset):
     assert len(result.stderr.strip().split('\n')) == 1
 
 
+def test_a_start_that_failed_does_not_block_its_folder(dataset, tmp_path, monkeypatch):
+    """Nothing is trained yet, so other options may take the folder."""
+    def fail(*_):
+        raise UserError('out of memory')
+
+    with monkeypatch.context() as patch:
+        patch.setattr('training.loop.TrainState', fail)
+        with pytest.raises(UserError, match='out of memory'):
+            train(plan(tmp_path, fmap_max=16, total_kimg=1), dataset)
+    assert os.listdir(tmp_path) and train(plan(tmp_path, total_kimg=1), dataset) == 1
+
+
 def test_more_kimg_continue_a_run(dataset, tmp_path):
     train(plan(tmp_path, total_kimg=1), dataset)
     assert train(plan(tmp_path, total_kimg=2), dataset) == 2
@@ -237,6 +249,28 @@ def test_command_line(flags, code, message, tmp_path):
     if code == 0:
         assert re.search(r'batch-size +(32|16)\n', result.stdout)
         assert not os.path.exists(tmp_path / 'run')
+
+
+@pytest.mark.parametrize('words, message', [
+    (['run_generator.py', '--seed=-1'], '--seed=-1: must be 0 or more'),
+    (['run_generator.py', '--side=2000'], '--side=2000: must be from 1 to 64'),
+    (['run_metrics.py', '--seed=-1'], '--seed=-1: must be 0 or more')])
+def test_numbers_out_of_range_are_one_line(words, message):
+    result = run([sys.executable, *words])
+    assert result.returncode == 2 and message in result.stderr and len(result.stderr.strip().split('\n')) == 1
+
+
+def test_bit_accuracy_needs_no_dataset(finished, tmp_path):
+    """The run may have moved to where its images are not."""
+    folder = str(tmp_path / 'run')
+    shutil.copytree(finished[0], folder)
+    path = os.path.join(folder, 'training_options.json')
+    options = read_json(path)
+    write_json(path, {**options, 'dataset': {**options['dataset'], 'path': '/absent'}})
+    result = run([sys.executable, 'run_metrics.py', f'--run={folder}', '--num-images=8'])
+    assert result.returncode == 0, result.stderr
+    result = run([sys.executable, 'run_metrics.py', f'--run={folder}', '--metrics=fid'])
+    assert result.returncode == 1 and '/absent' in result.stderr
 
 
 def test_more_gpus_than_there_are(dataset, tmp_path):
