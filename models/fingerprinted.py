@@ -22,19 +22,22 @@ EVALUATED = ('E', 'G', 'F')
 
 
 class Encoder(tf.keras.Model):
-    """E: fingerprints [N, fingerprint_bits] of 0 and 1, taken as they are → embeddings [N, embedding_dim]."""
+    """E: fingerprints [N, fingerprint_bits] of 0 and 1 → embeddings [N, embedding_dim], times `embedding_gain`.
+
+    It takes 0 and 1 as they are, or as −1 and 1 with `signed_codes`.
+    """
 
     def __init__(self, config):
         super().__init__(name='E')
-        self.num_bits = config.fingerprint_bits
+        self.num_bits, self.gain, self.signed = config.fingerprint_bits, config.embedding_gain, config.signed_codes
         self.dense = dense_layers('E', config.fingerprint_bits, config)
 
     def call(self, fingerprints):
         check_shape('E: fingerprints', fingerprints, None, self.num_bits)
-        x = fingerprints
+        x = 2 * fingerprints - 1 if self.signed else fingerprints
         for dense in self.dense:
             x = dense(x)                                          # [N, embedding_dim]
-        return x
+        return x * self.gain
 
 
 class Decoder(ResidualNetwork):
@@ -115,6 +118,14 @@ def generator_loss(config, nets, batch, lambda_fingerprint, lambda_consistency):
         batch = pair_up(batch)
     images = synthesize(nets, batch)                                       # [N or 2N, H, W, 3]
     decoded_latents, logits = nets['F'](images)                            # [.., latent_dim], [.., bits]
+    terms = reconstruction_terms(config, nets, batch, images, count, decoded_latents, logits, lambda_fingerprint,
+                                 lambda_consistency)
+    return weighted_sum(terms, batch, logits)
+
+
+def reconstruction_terms(config, nets, batch, images, count, decoded_latents, logits, lambda_fingerprint,
+                         lambda_consistency):
+    """{name: (weight, value per image)} of equations 1 to 4; D judges the first `count` images."""
     judged = nets['D'](images[:count])                                     # [N, 1]
     terms = {
         'loss/adversarial': (1.0, losses.generator_adversarial(judged)),
@@ -123,8 +134,12 @@ def generator_loss(config, nets, batch, lambda_fingerprint, lambda_consistency):
     }
     if lambda_consistency is not None:
         terms['loss/consistency'] = (lambda_consistency, losses.consistency(images[:count], images[count:]))
+    return terms
+
+
+def weighted_sum(terms, batch, logits):
+    """(loss, statistics): equation 5, the weighted sum of the terms' means, and what to show of it."""
     statistics = {name: tf.reduce_mean(values) for name, (_, values) in terms.items()}
-    # Equation 5: the weighted sum.
     loss = sum(weight * statistics[name] for name, (weight, _) in terms.items())
     matches = tf.equal(logits > 0, batch.fingerprints > 0.5)
     statistics['bit_accuracy_float'] = tf.reduce_mean(tf.cast(matches, tf.float32))
@@ -166,14 +181,13 @@ def bake(nets, code, into=None):
     source = nets['G']
     if into is None:
         config = dataclasses.replace(source.config, impl='ref')
-        into = Generator(config, source.resolution, LatentInput, modulated=False)
+        into = type(source)(config, source.resolution, LatentInput, modulated=False)
     embedding = nets['E'](tf.cast(code, tf.float32)[tf.newaxis])[0]        # [embedding_dim]
     for layer, baked in zip(source.layers_in_order, into.layers_in_order):
         baked.weight.assign(layer.baked_weight(embedding) / baked.weight_gain)
         baked.bias.assign(layer.bias)
         if layer.noise_strength is not None:
             baked.noise_strength.assign(layer.noise_strength)
-    for variable, baked in zip(source.input_layer.variables + source.fixed_noise,
-                               into.input_layer.variables + into.fixed_noise):
+    for variable, baked in zip(source.plain_variables, into.plain_variables):
         baked.assign(variable)
     return into

@@ -92,7 +92,7 @@ class SynthesisBlock(tf.keras.layers.Layer):
 
     def __init__(self, name, resolution, in_channels, filters, embedding_dim, impl):
         super().__init__(name=name)
-        self.resolution, self.impl = resolution, impl
+        self.resolution, self.filters, self.impl = resolution, filters, impl
         self.conv_up = None
         if resolution > 4:
             self.conv_up = SynthesisConv2D(f'{name}/conv_up', in_channels, filters, 3, embedding_dim, up=True,
@@ -112,11 +112,14 @@ class SynthesisBlock(tf.keras.layers.Layer):
         """[H, W, 1] of the noise image of each convolution."""
         return [[self.resolution, self.resolution, 1]] * (len(self.layers_in_order) - 1)
 
-    def call(self, x, images, styles, noise):
-        """x [N, H/2, W/2, in], images [N, H/2, W/2, 3]; `styles` and `noise` as many as layers and convolutions."""
+    def call(self, x, images, styles, noise, carrier=None):
+        """x [N, H/2, W/2, in], images [N, H/2, W/2, 3]; `styles` and `noise` as many as layers and convolutions;
+        `carrier` [N, H, W, C], if there is one, is added before the last convolution."""
         if self.conv_up is not None:
             x = self.conv_up(x, styles[0], noise[0])                  # [N, H, W, C]
             images = upsample_2d(images, FILTER, impl=self.impl)      # [N, H, W, 3]
+        if carrier is not None:
+            x = x + carrier                                           # [N, H, W, C]
         x = self.conv(x, styles[-2], noise[-1])                       # [N, H, W, C]
         rgb = self.to_rgb(x, styles[-1])                              # [N, H, W, 3]
         # Skip connections, arXiv 1912.04958, section 4.1.
@@ -168,6 +171,11 @@ class Generator(tf.keras.Model):
         return [shape for block in self.blocks for shape in block.noise_shapes]
 
     @property
+    def plain_variables(self):
+        """The variables outside the blocks, which no fingerprint changes."""
+        return self.input_layer.variables + self.fixed_noise
+
+    @property
     def num_styles(self):
         """Copies of w: 2 · log2(resolution) − 2. A ToRGB shares that of the next up-sampling convolution."""
         return 2 * len(self.blocks)
@@ -186,6 +194,10 @@ class Generator(tf.keras.Model):
         # 4x4 takes copies 0 and 1; each block after it begins with the last one of the block before.
         return [copies[0:2]] + [copies[i:i + 3] for i in range(1, self.num_styles - 2, 2)]
 
+    def carriers(self, latents):
+        """What is added before the last convolution of each block: nothing."""
+        return [None] * len(self.blocks)
+
     def call(self, latents, w=None, noise=None):
         """Generates images.
 
@@ -198,9 +210,9 @@ class Generator(tf.keras.Model):
         check_shape('G: latents', latents, None, self.config.latent_dim)
         noise = noise or self.fixed_noise
         x, images, first = self.input_layer(latents), None, 0     # [N, 4, 4, C]
-        for block, styles in zip(self.blocks, self._styles(w)):
+        for block, styles, carrier in zip(self.blocks, self._styles(w), self.carriers(latents)):
             count = len(block.noise_shapes)
-            x, images = block(x, images, styles, noise[first:first + count])
+            x, images = block(x, images, styles, noise[first:first + count], carrier)
             first += count
         return images                                             # [N, H, W, 3]
 

@@ -38,12 +38,23 @@ class Config:
     fmap_base: int = option(8192, 'feature maps at a resolution: clip(2 fmap_base / resolution, 1, fmap_max)', least=1)
     fmap_max: int = option(512, 'most feature maps in any layer', least=1)
     res_modulated_range: Range = option(Range(4, 1024), 'resolutions whose convolutions are modulated, LOW-HIGH')
+    embedding_gain: float = option(1.0, 'factor on the fingerprint embedding: a weaker modulation is read more easily',
+                                   above=0)
+    signed_codes: bool = option(False, 'fingerprints enter the encoder as -1 and 1 instead of 0 and 1')
+    carrier: float = option(0.3, 'method bound: initial strength of the carriers that marks ride on', above=0)
+    sign_map: int = option(4, 'method bound: side of the map of signs that a latent gives its marks', least=1, most=16)
+    readout_units: int = option(256, "method bound: width of the decoder's hidden layers", least=1)
     # Losses
     lambda_latent: float = option(1.0, 'weight of the latent reconstruction loss', least=0)
     lambda_fingerprint: Schedule = option(Schedule.parse('2'), 'weight of the fingerprint reconstruction loss: a '
                                           'number, or 30:0-20:10, from 30 to 10 between 0 and 20 kimg', least=0)
     lambda_consistency: Schedule = option(Schedule.parse('2'), 'weight of the consistency loss between two '
                                           'fingerprints, written likewise', least=0)
+    lambda_sign: float = option(3.0, 'method bound: weight of the sign map\'s reconstruction loss', least=0)
+    sign_teaching: Schedule = option(Schedule.parse('1:2-4:0'), 'method bound: share of the true sign map in what the '
+                                     'decoder reads with while it trains', least=0)
+    warm_start_images: int = option(4000, 'method bound: images of the untrained generator that the decoder\'s first '
+                                    'weights are fitted to, 0 for none', least=0)
     r1_gamma: float = option(100.0, 'R1 regularization weight', least=0)
     r1_interval: int = option(16, 'steps between R1 regularizations, 0 for none', least=0)
     path_length_weight: float = option(2.0, 'path length regularization weight', least=0)

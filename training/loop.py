@@ -33,7 +33,7 @@ METRICS = 'metrics.jsonl'
 
 
 def train(plan, dataset, strategy=None):
-    """Trains on a datasets.tfrecord.Dataset to config.total_kimg, from the run folder's last snapshot if there is one.
+    """Trains on a datasets.reader.Dataset to config.total_kimg, from the run folder's last snapshot if there is one.
 
     Args:
         plan: training.config.Plan.
@@ -128,7 +128,7 @@ class Loop:
         if resumed:
             self._catch_up()
         else:
-            self._first_pictures()
+            self._begin()
         batches = training_batches(self.strategy, self.dataset, config.batch_size, config.seed, self.ticks.images_seen)
         while not self.ticks.done:
             self._tick(batches)
@@ -170,8 +170,10 @@ class Loop:
             if self.ticks.kimg not in {record['kimg'] for record in read_json_lines(self.path(METRICS))}:
                 self._measure()
 
-    def _first_pictures(self):
-        """Grids of real images and of the untrained generator."""
+    def _begin(self):
+        """What comes before the first step: the method's warm start; grids of real images and of untrained ones."""
+        if hasattr(self.state.method, 'warm_start'):
+            self.state.method.warm_start(self.config, self.state.nets)
         if self.chief:
             reals = next(self.dataset.images('train', 64, 64))
             save_grid(self.path('reals.png'), reals, 8, tile_zoom(self.dataset.resolution, 64))

@@ -17,10 +17,11 @@ IMAGES = RNG.uniform(-1, 1, [COUNT, RESOLUTION, RESOLUTION, 3])
 CODES = RNG.integers(0, 2, [COUNT, 8]).astype(float)
 # What each class is called with; a network class that is not here makes the guard below fail.
 INPUTS = {'Encoder': [CODES], 'MappingNetwork': [LATENTS], 'Generator': [LATENTS, W], 'Discriminator': [IMAGES],
-          'Decoder': [IMAGES]}
+          'Decoder': [IMAGES], 'BoundGenerator': [LATENTS, W], 'BoundDecoder': [IMAGES]}
 # How a network is called with a wrong size.
 WRONG = {'Encoder': [CODES[:, :5]], 'MappingNetwork': [LATENTS[:, :5]], 'Generator': [LATENTS[:, :5], W],
-         'Discriminator': [IMAGES[:, :8]], 'Decoder': [IMAGES[:, :, :8]]}
+         'Discriminator': [IMAGES[:, :8]], 'Decoder': [IMAGES[:, :, :8]], 'BoundGenerator': [LATENTS[:, :5], W],
+         'BoundDecoder': [IMAGES[:, :, :8]]}
 
 
 def make(method, name):
@@ -30,12 +31,9 @@ def make(method, name):
 
 
 def cases():
-    found = []
-    for method, module in METHODS.items():
-        nets = networks(tiny_config(method=method), RESOLUTION)
-        found += [(method, name) for name, net in nets.items() if isinstance(net, tf.keras.Model)]
-        found += [(method, 'baked')] * hasattr(module, 'bake')
-    return found
+    """(method, network) of all there are; built of names alone, since tests are collected before devices are set up."""
+    return [(name, net) for name, method in METHODS.items()
+            for net in (*method.EVALUATED, 'D', *(['baked'] if hasattr(method, 'bake') else []))]
 
 
 def inputs_of(net, table, name):
@@ -66,6 +64,9 @@ def test_every_network_class_is_in_this_suite():
             if isinstance(value, type) and issubclass(value, tf.keras.Model) and value.__module__ == module.name:
                 classes.add(name)
     built = {type(make(*one)).__name__ for one in cases()}
+    for method in METHODS:
+        nets = networks(tiny_config(method=method), RESOLUTION)
+        assert {(method, name) for name, net in nets.items() if isinstance(net, tf.keras.Model)} <= set(cases())
     assert classes - {'ResidualNetwork'} == built == set(INPUTS) == set(WRONG)
 
 
