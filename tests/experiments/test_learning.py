@@ -74,19 +74,24 @@ def test_the_plot_has_each_point_in_its_place():
 def test_runs_are_trained_resumed_and_reported(tmp_path, monkeypatch, capsys):
     images = np.random.default_rng(0).integers(0, 256, [48, 16, 16, 3]).astype(np.uint8)
     write_dataset(str(tmp_path / 'noise'), 'noise', 'random pixels', images[:40], images[40:])
-    tiny = {**TINY, 'method': 'fingerprinted', 'metrics': 'bit_accuracy,forgery', 'metric_images': 8}
+    tiny = {**TINY, 'method': 'fingerprinted', 'metrics': 'bit_accuracy,forgery', 'metric_images': 8,
+            'path_length_interval': 0}
     del tiny['total_kimg']
-    monkeypatch.setattr(learning, 'VARIANTS', {'small': tiny, 'broken': {**tiny, 'learning_rate': 1e30}})
-    flags = [f'--dataset={tmp_path}/noise', f'--out={tmp_path}/out', '--num-gpus=0', '--seeds=0']
-    main(make_parser().parse_args([*flags, '--variants=small', '--total-kimg=1']))
-    main(make_parser().parse_args([*flags, '--variants=small', '--total-kimg=2']))
-    assert f'resuming {tmp_path}/out/small-0 at 1 kimg' in capsys.readouterr().out
-    with pytest.raises(UserError, match='1 of 2 runs stopped early; the first: broken, seed 0: .*NaN'):
-        main(make_parser().parse_args([*flags, '--variants=broken', '--total-kimg=1']))
-    rows = read_json_lines(tmp_path / 'out' / 'learning.jsonl')
-    assert [row['variant'] for row in rows] == ['small', 'broken'] and rows[0]['stopped'] is None
-    assert [kimg for kimg, _ in rows[0]['curve']] == [1, 2] and rows[0]['seconds'] > 0 and rows[1]['curve'] == []
-    assert (tmp_path / 'out' / 'learning.md').read_text() == table(rows) + '\n'
-    assert Image.open(tmp_path / 'out' / 'learning.png').size[0] == 48 + 640 + 240
-    assert sorted(os.listdir(tmp_path / 'out')) == ['broken-0', 'learning.jsonl', 'learning.md', 'learning.png',
-                                                    'small-0']
+    monkeypatch.setattr(learning, 'VARIANTS', {'small': tiny, 'stuck': tiny})
+    out = tmp_path / 'out'
+    (out / 'stuck-0').mkdir(parents=True)
+    (out / 'stuck-0' / 'training_options.json').write_text('{}')  # of another configuration, so it can't go on
+    flags = [f'--dataset={tmp_path}/noise', f'--out={out}', '--num-gpus=0', '--total-kimg=1']
+    main(make_parser().parse_args([*flags, '--variants=small']))
+    with pytest.raises(UserError, match='1 of 2 runs stopped early; the first: stuck, seed 0: .*another configuration'):
+        main(make_parser().parse_args([*flags, '--variants=small;stuck']))
+    printed = capsys.readouterr().out
+    assert 'kimg 1  forgery 8 bits cannot name one of 100 users at 1e-3, ' in printed
+    assert f'resuming {out}/small-0 at 1 kimg' in printed
+    rows = read_json_lines(out / 'learning.jsonl')
+    assert [row['variant'] for row in rows] == ['small', 'stuck'] and rows[0]['stopped'] is None
+    assert [kimg for kimg, _ in rows[0]['curve']] == [1] and rows[0]['seconds'] > 0 and rows[1]['curve'] == []
+    assert rows[0]['forged'] is None and rows[0]['psnr'] > 0  # 8 bits can't name anyone
+    assert (out / 'learning.md').read_text() == table(rows) + '\n'
+    assert Image.open(out / 'learning.png').size[0] == 48 + 640 + 240
+    assert sorted(os.listdir(out)) == ['learning.jsonl', 'learning.md', 'learning.png', 'small-0', 'stuck-0']
