@@ -1,6 +1,4 @@
 """How alike two pictures look, in two numbers: PSNR and SSIM, on uint8 pictures [N, H, W, 3]."""
-from typing import Optional
-
 import numpy as np
 from scipy import ndimage
 
@@ -10,12 +8,12 @@ RADIUS = 5                 # the window is 11×11
 C1, C2 = (0.01 * PEAK) ** 2, (0.03 * PEAK) ** 2
 
 
-def squared_error(first: np.ndarray, second: np.ndarray) -> float:
+def squared_error(first, second):
     """The mean squared difference of two arrays of pictures [N, H, W, 3], uint8 or float, in grey levels²."""
     return float(np.mean(np.square(np.asarray(first, np.float32) - np.asarray(second, np.float32)), dtype=np.float64))
 
 
-def psnr(mean_squared_error: float) -> Optional[float]:
+def psnr(mean_squared_error):
     """Peak signal-to-noise ratio in dB of 8-bit pictures, 10 log10(255² / MSE); None if they are identical.
 
     The error is to be averaged over all pictures before the logarithm: the mean of each picture's own PSNR is never
@@ -24,7 +22,7 @@ def psnr(mean_squared_error: float) -> Optional[float]:
     return float(10 * np.log10(PEAK ** 2 / mean_squared_error)) if mean_squared_error else None
 
 
-def ssim(first: np.ndarray, second: np.ndarray) -> Optional[np.ndarray]:
+def ssim(first, second):
     """Structural similarity (Wang et al., 2004, equation 13) of each pair of uint8 pictures: float64 [N].
 
     The mean over colour channels and over all places where the 11×11 Gaussian window (standard deviation 1.5) lies

@@ -32,11 +32,9 @@ PRESETS = {
     'quickstart': Preset('small networks, 32 bits bound to the picture, minutes on the bundled digits', 'digits', dict(
         **BOUND, fingerprint_bits=32, embedding_dim=128, fmap_base=512, fmap_max=64,
         lambda_fingerprint='5', lambda_consistency='0:0-8:30', ema_kimg=1.0,
-        total_kimg=16, tick_kimg=2, image_snapshot_ticks=2, snapshot_ticks=4,
-        metrics='bit_accuracy,forgery', metric_images=400)),
+        total_kimg=16, tick_kimg=2, image_snapshot_ticks=2, snapshot_ticks=4, metric_images=400)),
     'bound': Preset('128 bits bound to the picture, for 64x64 on two cores', None, dict(
         **BOUND, fingerprint_bits=128, embedding_dim=256, fmap_base=1024, fmap_max=64, readout_units=512,
         lambda_fingerprint='10', lambda_consistency='0:0-16:20', ema_kimg=2.0,
-        total_kimg=200, tick_kimg=2, image_snapshot_ticks=4, snapshot_ticks=4,
-        metrics='bit_accuracy,forgery', metric_images=400)),
+        total_kimg=200, tick_kimg=2, image_snapshot_ticks=4, snapshot_ticks=4, metric_images=400)),
 }
