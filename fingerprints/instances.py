@@ -63,20 +63,23 @@ class Instance:
 class Codes:
     """A growing matrix of packed codes [U, bytes] uint8."""
 
-    def __init__(self, num_bits):
+    def __init__(self, num_bits: int):
         self._num_bits, self._count = num_bits, 0
         self._rows = np.zeros([16, -(-num_bits // 8)], np.uint8)
 
-    def append(self, code):
+    def append(self, code: np.ndarray) -> None:
+        """Adds a code [bits] 0/1."""
         if self._count == len(self._rows):
             self._rows = np.concatenate([self._rows, np.zeros_like(self._rows)])
         self._rows[self._count] = packed(code)
         self._count += 1
 
-    def packed(self):
+    def packed(self) -> np.ndarray:
+        """The codes, eight bits a byte: [U, bytes] uint8."""
         return self._rows[:self._count]
 
-    def unpacked(self):
+    def unpacked(self) -> np.ndarray:
+        """The codes [U, bits] uint8 0/1."""
         return unpacked(self.packed(), self._num_bits)
 
 
