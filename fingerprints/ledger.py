@@ -15,6 +15,8 @@ from fingerprints.merkle import leaf_hash
 SCHEMA_VERSION = '2'
 BLOCK = 10_000  # rows read at once
 FIRST = '0' * 64  # what the first event has in place of the hash of the one before
+KINDS = {'seq': int, 'time': str, 'actor': str, 'kind': str, 'previous': str, 'fields': dict}  # of an event's parts
+ENCODER = json.JSONEncoder(sort_keys=True, separators=(',', ':'), allow_nan=False)
 
 SCHEMA = sa.MetaData()
 META = sa.Table(
@@ -45,7 +47,9 @@ class Event:
     @property
     def text(self) -> str:
         """The event's one line of JSON, the same for the same event: keys sorted, no spaces, ASCII."""
-        return json.dumps(dataclasses.asdict(self), sort_keys=True, separators=(',', ':'), allow_nan=False)
+        record = {'seq': self.seq, 'time': self.time, 'actor': self.actor, 'kind': self.kind,
+                  'previous': self.previous, 'fields': self.fields}
+        return ENCODER.encode(record)
 
     def row(self) -> dict[str, Any]:
         """The event as a row of the table."""
@@ -67,12 +71,10 @@ class Finding:
 def parse_event(text: str) -> Event:
     """Reads an event's text. Raises ValueError if it is not one, or not as `Event.text` writes it."""
     record = json.loads(text)
-    names = [field.name for field in dataclasses.fields(Event)]
-    if not isinstance(record, dict) or sorted(record) != sorted(names):
+    if not isinstance(record, dict) or record.keys() != KINDS.keys():
         raise ValueError('it lacks or adds fields')
     event = Event(**record)
-    kinds = {'seq': int, 'time': str, 'actor': str, 'kind': str, 'previous': str, 'fields': dict}
-    wrong = [name for name, kind in kinds.items() if type(record[name]) is not kind]
+    wrong = [name for name, kind in KINDS.items() if type(record[name]) is not kind]
     if wrong:
         raise ValueError(f'its {wrong[0]} is not what it must be')
     if event.text != text:

@@ -3,7 +3,6 @@
 Bech32m is BIP 350 of Bitcoin: letters and digits that are hard to confuse, and six letters of checksum that find any
 four wrong letters in a word of up to 89, and any number of others but for one in 2^30.
 """
-import itertools
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -117,10 +116,16 @@ def _remainder(values: Iterable[int]) -> int:
     """The remainder of the values, as a polynomial over GF(32), by Bech32's generator: 30 bits."""
     remainder = 1
     for value in values:
-        top = remainder >> 25
-        remainder = (remainder & 0x1ffffff) << 5 ^ value
-        for i, factor in enumerate(GENERATOR):
-            remainder ^= factor if top >> i & 1 else 0
+        remainder = _next_remainder(remainder) ^ value
+    return remainder
+
+
+def _next_remainder(remainder):
+    """The remainder after one more value, 0."""
+    top = remainder >> 25
+    remainder = (remainder & 0x1ffffff) << 5
+    for i, factor in enumerate(GENERATOR):
+        remainder ^= factor if top >> i & 1 else 0
     return remainder
 
 
@@ -138,10 +143,10 @@ def _wrong_places(error, length):
 
     The remainder is linear: a wrong letter adds its own error, the same whatever the other letters are.
     """
-    nothing = _remainder([0] * length)
-    alone = {}
-    for place, change in itertools.product(range(length), range(1, 32)):
-        alone[_remainder([0] * place + [change] + [0] * (length - place - 1)) ^ nothing] = place
+    alone, changes = {}, list(range(1, 32))
+    for place in reversed(range(length)):
+        alone.update(dict.fromkeys(changes, place))
+        changes = [_next_remainder(change) for change in changes]
     if error in alone:
         return [alone[error]]
     for first, place in alone.items():
