@@ -21,6 +21,20 @@ def check_resolution(resolution):
                          'make the dataset anew with dataset_tool.py --resolution')
 
 
+def check_networks(config, resolution):
+    """Raises UsageError unless a generator of this configuration exists for the images' resolution."""
+    check_resolution(resolution)
+    if not any(is_modulated(config, res) for res in resolutions(resolution)):
+        raise UsageError(f'--res-modulated-range={config.res_modulated_range} meets none of the resolutions 4 to '
+                         f'{resolution} of these images, so that nothing would be modulated; '
+                         f'take a range within 4-{resolution}')
+
+
+def is_modulated(config, resolution):
+    """Whether the convolutions of a resolution are modulated."""
+    return config.res_modulated_range.low <= resolution <= config.res_modulated_range.high
+
+
 def resolutions(resolution):
     """4, 8, ... up to and with `resolution`."""
     return [2 ** r for r in range(2, int(math.log2(resolution)) + 1)]
@@ -141,14 +155,13 @@ class Generator(tf.keras.Model):
 
     def __init__(self, config, resolution, input_layer, modulated=True):
         super().__init__(name='G')
-        check_resolution(resolution)
+        check_networks(config, resolution)
         self.config, self.resolution = config, resolution
         channels = feature_maps(config, 4)
         self.input_layer = input_layer('G/input', channels, config)
         self.blocks = []
         for res in resolutions(resolution):
-            inside = config.res_modulated_range.low <= res <= config.res_modulated_range.high
-            embedding_dim = config.embedding_dim if modulated and inside else 0
+            embedding_dim = config.embedding_dim if modulated and is_modulated(config, res) else 0
             self.blocks.append(SynthesisBlock(f'G/{res}x{res}', res, channels, feature_maps(config, res),
                                               embedding_dim, config.impl))
             channels = feature_maps(config, res)

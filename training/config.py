@@ -10,6 +10,7 @@ from typing import Optional
 
 from dnnlib import cli
 from dnnlib.util import UsageError
+from models.batch import check_division
 from models.presets import METHOD_NAMES, PRESETS
 from training.schedule import Range, Schedule
 
@@ -164,6 +165,7 @@ def check_config(config):
         value = getattr(config, field.name)
         for number in _numbers(value):
             _check_bounds(field, number, value)
+    check_division(config.batch_size)
     if config.tick_kimg * 1000 % config.batch_size:
         whole = config.batch_size // math.gcd(1000, config.batch_size)
         raise UsageError(f'--tick-kimg={config.tick_kimg}: {config.tick_kimg * 1000} images are no whole number of '

@@ -8,6 +8,7 @@ import shutil
 
 import tensorflow as tf
 
+from dnnlib.images import to_uint8_tensor
 from dnnlib.util import UserError, atomic_folder, read_json, sha256_file
 from models.methods import METHODS
 from training.config import from_record
@@ -67,6 +68,16 @@ class Snapshot:
     def can_bake(self):
         """Whether the method has fingerprints, so that instances can be issued."""
         return hasattr(self.method, 'bake')
+
+    @functools.cached_property
+    def has_fingerprint(self):
+        """Whether a random fingerprint and its opposite make different 8-bit pictures of four latents."""
+        generator = tf.random.Generator.from_seed(0)
+        latents = generator.normal([4, self.config.latent_dim])
+        code = tf.cast(generator.uniform([1, self.config.fingerprint_bits]) < 0.5, tf.float32)
+        first, second = (to_uint8_tensor(self.method.generate(self.nets, latents, tf.repeat(bits, 4, 0)))
+                         for bits in (code, 1 - code))
+        return bool(tf.reduce_any(first != second))
 
     @functools.cached_property
     def digest(self):

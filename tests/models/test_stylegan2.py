@@ -132,6 +132,24 @@ def test_minibatch_statistics_do_not_cross_groups():
     np.testing.assert_allclose(minibatch_stddev(x)[:4], minibatch_stddev(x[:4]), atol=1e-6)
 
 
+@pytest.mark.parametrize('count', [1, 2, 3])
+def test_a_batch_smaller_than_a_group_is_one_group(count):
+    x = np.random.default_rng(0).normal(size=(count, 4, 4, 3))
+    expected = np.mean(np.sqrt(np.var(x, axis=0) + 1e-8))
+    np.testing.assert_allclose(minibatch_stddev(tf.constant(x))[..., 3], np.full([count, 4, 4], expected), rtol=1e-6)
+
+
+def test_minibatch_stddev_refuses_a_group_that_is_not_whole():
+    with pytest.raises(ValueError, match='batch of 6 images'):
+        minibatch_stddev(tf.zeros([6, 4, 4, 3]))
+
+
+@pytest.mark.parametrize('method', ['fingerprinted', 'stylegan2'])
+def test_a_range_that_meets_no_resolution_is_refused(method):
+    with pytest.raises(UsageError, match='--res-modulated-range=32-64 .* take a range within 4-16'):
+        networks(tiny_config(method=method, res_modulated_range='32-64'), 16)
+
+
 def test_modulated_range():
     """Plain convolutions outside the range; the copies of w are those of StyleGAN2 whatever is modulated."""
     generator = Generator(tiny_config(res_modulated_range='8-16'), 32, LatentInput)
