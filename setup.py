@@ -35,6 +35,7 @@ setup(
         'tensorflow-datasets==4.9.3' + OLDER,
         'tensorflow-datasets==4.9.10' + NEWER,
         'tensorflow-metadata==1.15.0' + OLDER,  # newer ones need protobuf 5, which TensorFlow 2.15 refuses
+        'importlib-resources==7.1.0' + NEWER,  # TensorFlow Datasets' archives use it and do not require it
         'SQLAlchemy==2.0.44',
         'cryptography==50.0.2',
         'scikit-learn==1.6.1' + OLDER,

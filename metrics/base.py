@@ -6,17 +6,20 @@ by name:
     @metric('brightness')
     def brightness(model, dataset, options): ...
 
-Its result may hold 'metric', a name that says more than the registered one ('fid2048').
+Its result may hold 'metric', a name that says more than the registered one ('fid2048'), and 'summary', a text to print
+in place of the value. 'value' is None if it can't be measured on such a model, and the result says why.
 """
 import dataclasses
 import datetime
 import platform
 import time
+from collections.abc import Iterator
 from typing import Callable, Optional
 
 import numpy as np
 import tensorflow as tf
 
+from datasets.reader import Dataset
 from dnnlib.util import UsageError, UserError, progress
 
 
@@ -45,16 +48,14 @@ class Options:
     seed: draws the latents and fingerprints.
     split: the part of the dataset that serves as reference.
     inception: path of the frozen FID network; None for the cached one, downloaded once.
-    cache: the folder of downloads and of the statistics of real images; None for the user's.
     """
     num_images: Optional[int] = None
     seed: int = 0
     split: str = 'eval'
     inception: Optional[str] = None
-    cache: Optional[str] = None
 
 
-def batched(function, batch_size, *arrays):
+def batched(function: Callable, batch_size: int, *arrays: np.ndarray) -> np.ndarray:
     """Applies `function` to float32 arrays [N, ...], `batch_size` rows at a time, and joins the results: NumPy."""
     arrays = [np.asarray(array, np.float32) for array in arrays]
     return np.concatenate([function(*(tf.constant(array[i:i + batch_size]) for array in arrays)).numpy()
@@ -64,7 +65,7 @@ def batched(function, batch_size, *arrays):
 METRICS = {}
 
 
-def metric(name):
+def metric(name: str) -> Callable:
     """Registers the decorated function as the metric `name`."""
     def register(function):
         assert name not in METRICS, name
@@ -73,7 +74,7 @@ def metric(name):
     return register
 
 
-def check_metrics(names):
+def check_metrics(names: list[str]) -> list[str]:
     """Returns `names` where all are registered. Raises UsageError, naming what there is, where one is not."""
     for name in names:
         if name not in METRICS:
@@ -81,13 +82,13 @@ def check_metrics(names):
     return names
 
 
-def run_metric(name, model, dataset, options):
+def run_metric(name: str, model: Model, dataset: Optional[Dataset], options: Options) -> dict:
     """Measures one metric.
 
     Args:
         name: a registered metric.
         model: a Model.
-        dataset: a datasets.tfrecord.Dataset; None will do for metrics without a reference.
+        dataset: a datasets.reader.Dataset; None will do for metrics without a reference.
         options: Options.
 
     Returns:
@@ -101,7 +102,7 @@ def run_metric(name, model, dataset, options):
     check_metrics([name])
     begun = time.time()
     result = {'metric': name, **METRICS[name](model, dataset, options)}
-    assert np.isfinite(result['value']), result
+    assert result['value'] is None or np.isfinite(result['value']), result
     return {
         **result,
         'dataset': dataset.name if dataset else None, 'dataset_digest': dataset.digest if dataset else None,
@@ -110,14 +111,20 @@ def run_metric(name, model, dataset, options):
         'versions': {'tensorflow': tf.__version__, 'numpy': np.__version__, 'python': platform.python_version()}}
 
 
-def check_count(name, count, least):
+def check_count(name: str, count: int, least: int) -> int:
     """Returns `count` where it is at least `least`. Raises UsageError where not."""
     if count < least:
         raise UsageError(f'{name} cannot be measured on {count} images; take at least {least}')
     return count
 
 
-def generate_images(model, count, seed, desc):
+def check_finite(images: np.ndarray) -> None:
+    """Raises UserError unless all values that a generator made are finite."""
+    if not np.isfinite(images).all():
+        raise UserError('the generator made values that are not finite; use an earlier snapshot')
+
+
+def generate_images(model: Model, count: int, seed: int, desc: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Generates `count` images in batches, with a progress bar.
 
     The images depend on `seed` and not on the batch size; the last batch is generated whole and cut, so that compiled
@@ -136,8 +143,7 @@ def generate_images(model, count, seed, desc):
             latents = latent_rng.standard_normal([size, model.latent_dim], np.float32)
             fingerprints = (fingerprint_rng.random([size, model.fingerprint_bits]) < 0.5).astype(np.uint8)
             images = np.asarray(model.generate(latents, fingerprints.astype(np.float32)))
+            check_finite(images)
             used = min(size, count - start)
-            if not np.isfinite(images).all():
-                raise UserError('the generator made values that are not finite; use an earlier snapshot')
             yield images[:used], fingerprints[:used]
             bar.update(used)

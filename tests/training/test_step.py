@@ -17,7 +17,6 @@ from training.config import to_record
 from training.state import TrainState
 from training.step import TrainStep
 
-
 # Collective operations of two strategies in one process take each other's shapes.
 ONE_BY_ONE = tf.distribute.ReductionToOneDevice()
 
