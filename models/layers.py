@@ -184,14 +184,14 @@ def minibatch_stddev(x):
 
 
 class RunningMean(tf.keras.layers.Layer):
-    """A scalar that moves towards what it is shown: mean ← mean + decay · (value − mean); starts at 0."""
+    """What moves towards the values it is shown: mean ← mean + decay · (value − mean); starts at 0."""
 
-    def __init__(self, name):
+    def __init__(self, name, shape=()):
         super().__init__(name=name)
-        self.mean = self.add_weight(name=f'{name}/mean', shape=[], initializer='zeros', trainable=False,
+        self.mean = self.add_weight(name=f'{name}/mean', shape=shape, initializer='zeros', trainable=False,
                                     aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA)
 
     def call(self, value, decay):
-        """Returns the moved mean, which the same scalar value on every replica leaves the same everywhere."""
+        """Returns the moved mean, which the same value on every replica leaves the same everywhere."""
         self.mean.assign_add(decay * (value - self.mean))
         return self.mean.read_value()

@@ -87,15 +87,22 @@ class ConstantInput(tf.keras.layers.Layer):
 
 
 class LatentInput(EqualizedLayer):
-    """The fingerprinted generator's first layer: latents [N, latent_dim] → lrelu(dense) [N, 4, 4, channels]."""
+    """The fingerprinted generator's first layer: latents [N, latent_dim] → lrelu(dense) [N, 4, 4, channels].
+
+    Its bias is one per output, the only constant of G that depends on the position, or one per channel.
+    """
 
     def __init__(self, name, channels, config):
-        super().__init__(name, [config.latent_dim, 16 * channels], channels, impl=config.impl)
+        bias_units = 16 * channels if config.input_bias == 'output' else channels
+        super().__init__(name, [config.latent_dim, 16 * channels], bias_units, impl=config.impl)
+        self.channels, self.per_output = channels, config.input_bias == 'output'
 
     def call(self, latents):
         x = tf.matmul(latents, self.scaled_weight())          # [N, 16 · C]
-        x = tf.reshape(x, [-1, 4, 4, self.bias.shape[0]])     # [N, 4, 4, C]
-        return fused_bias_act(x, self.scaled_bias(), act='lrelu', impl=self.impl)
+        if not self.per_output:
+            x = tf.reshape(x, [-1, 4, 4, self.channels])      # [N, 4, 4, C]
+        x = fused_bias_act(x, self.scaled_bias(), act='lrelu', impl=self.impl)
+        return tf.reshape(x, [-1, 4, 4, self.channels])       # [N, 4, 4, C]
 
 
 class SynthesisBlock(tf.keras.layers.Layer):
@@ -194,7 +201,9 @@ class Generator(tf.keras.Model):
         return 2 * len(self.blocks)
 
     def broadcast(self, w):
-        """w [N, embedding_dim] → [N, num_styles, embedding_dim]."""
+        """w [N, embedding_dim] → [N, num_styles, embedding_dim]; w that has as many copies stays as it is."""
+        if w.shape.rank == 3:
+            return w
         return tf.repeat(w[:, tf.newaxis], self.num_styles, axis=1)
 
     def _styles(self, w):

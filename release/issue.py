@@ -32,8 +32,8 @@ def issue(run_dir: str, registry: Registry, name: str, out: str, kimg: Optional[
         (folder, sha256 of the SavedModel).
 
     Raises:
-        UserError: a bad or taken name, an existing folder, a registry of another model, a run without fingerprints, or a
-            snapshot whose pictures do not show them.
+        UserError: a bad or taken name, an existing folder, a registry of another model, a run without fingerprints, or
+            a snapshot whose pictures do not show them.
     """
     check_name(name)
     snapshot = snapshot or issuing_snapshot(run_dir, registry, kimg)

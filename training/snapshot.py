@@ -9,7 +9,7 @@ import shutil
 import tensorflow as tf
 
 from dnnlib.images import to_uint8_tensor
-from dnnlib.util import UserError, atomic_folder, read_json, sha256_file
+from dnnlib.util import UsageError, UserError, atomic_folder, read_json, sha256_file
 from models.methods import METHODS
 from training.config import from_record
 from training.state import restore
@@ -60,9 +60,14 @@ class Snapshot:
         self.nets = {name: nets[name] for name in self.method.EVALUATED}
         restore(evaluation_checkpoint(self.method, self.nets), self.path, partial=True)
 
-    def model(self, batch_size=64):
-        """The metrics.base.Model of it."""
-        return self.method.as_model(self.nets, batch_size)
+    def model(self, batch_size=64, truncation_psi=1.0):
+        """The metrics.base.Model of it. Raises UsageError for a truncation if the method's latents have no mean w."""
+        if truncation_psi == 1:
+            return self.method.as_model(self.nets, batch_size)
+        if 'mean_w' not in self.nets:
+            raise UsageError(f'--truncation-psi={truncation_psi}: only --method=stylegan2 maps its latents; '
+                             'leave the flag out')
+        return self.method.as_model(self.nets, batch_size, truncation_psi)
 
     @property
     def can_bake(self):

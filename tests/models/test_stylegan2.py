@@ -28,7 +28,7 @@ def generator_parameters(resolution, latent=512, w=512):
     def nf(stage):
         return min(8192 // 2 ** stage, 512)
 
-    total = latent * 16 * nf(1) + nf(1) + modulated(nf(1), nf(1), 3, 1) + modulated(nf(1), 3, 1, 0)
+    total = dense(latent, 16 * nf(1)) + modulated(nf(1), nf(1), 3, 1) + modulated(nf(1), 3, 1, 0)
     for r in range(3, int(math.log2(resolution)) + 1):
         total += modulated(nf(r - 2), nf(r - 1), 3, 1) + modulated(nf(r - 1), nf(r - 1), 3, 1)
         total += modulated(nf(r - 1), 3, 1, 0)
@@ -187,7 +187,7 @@ def test_each_layer_takes_its_own_copy_of_w():
 
 
 def test_decoder_sees_what_a_file_can_hold():
-    decoder = Decoder(tiny_config(), 16)
+    decoder = Decoder(tiny_config(clip_decoder='clip'), 16)
     images = 2 * tf.random.stateless_normal([2, 16, 16, 3], [0, 1])
     with tf.GradientTape() as tape:
         tape.watch(images)
@@ -199,7 +199,7 @@ def test_decoder_sees_what_a_file_can_hold():
 
 def test_plain_generator_depends_on_latents_through_modulation_only():
     nets = networks(tiny_config(method='stylegan2'))
-    assert set(nets) == {'M', 'G', 'D', 'path_length'}
+    assert set(nets) == {'M', 'G', 'D', 'path_length', 'mean_w'}
     z = tf.random.normal([2, 6])
     w = nets['M'](z)
     np.testing.assert_array_equal(nets['G'](z, w), nets['G'](tf.zeros_like(z), w))
