@@ -13,6 +13,8 @@ def make_parser():
     parser.add_argument('--out', help='folder for the pictures (default: RUN/pictures)')
     parser.add_argument('--side', type=int, default=8, help='images per side of a grid')
     parser.add_argument('--seed', type=int, default=0, help='seed of latents and fingerprints')
+    parser.add_argument('--truncation-psi', type=float, default=1.0, help='of a stylegan2 run: how far w may be from '
+                        'its mean, from 0 to 1 (default: 1, as far as it is)')
     return parser
 
 
@@ -21,6 +23,8 @@ def main(args):
         raise UsageError(f'--side={args.side}: must be from 1 to 64')
     if args.seed < 0:
         raise UsageError(f'--seed={args.seed}: must be 0 or more')
+    if not 0 <= args.truncation_psi <= 1:
+        raise UsageError(f'--truncation-psi={args.truncation_psi}: must be from 0 to 1')
     import numpy as np
 
     from dnnlib.images import to_uint8
@@ -29,7 +33,7 @@ def main(args):
     from training.grids import write_grids
     from training.snapshot import Snapshot
     snapshot = Snapshot(args.run, args.kimg)
-    model = snapshot.model()
+    model = snapshot.model(truncation_psi=args.truncation_psi)
     out = make_folder(args.out or os.path.join(args.run, 'pictures'))
     path = os.path.join(out, f'{{}}_{snapshot.kimg:06d}.png')
     write_grids(model, args.seed, path, args.side)

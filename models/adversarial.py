@@ -43,9 +43,25 @@ def path_length_loss(config, embed, nets, batch_and_directions):
     context = tf.distribute.get_replica_context()
     mean = context.all_reduce(tf.distribute.ReduceOp.MEAN, tf.stop_gradient(tf.reduce_mean(lengths)))
     average = nets['path_length'](mean, config.path_length_decay)
+    penalty, loss = path_length_penalty(lengths, mean, tf.stop_gradient(average), config.path_length_decay)
+    return config.path_length_weight * loss, {'loss/path_length': penalty, 'path_length': mean}
+
+
+def path_length_penalty(lengths, mean, average, decay):
+    """(penalty, loss): the mean of (length − a)² and the same value with the gradient through a as well.
+
+    As a moves by decay · (mean − a), a length l moves it by decay · dl / N: the penalty's derivative through a is
+    −2 · (mean − a) · decay · d(mean). It is written so that parts of a batch add up to the whole batch's gradient.
+
+    Args:
+        lengths: [n] of this part of the batch.
+        mean: of the lengths of the whole batch. average: a, moved towards it. Both without gradient.
+        decay: of the running mean.
+    """
     # Equation 4.
     penalty = tf.reduce_mean(tf.math.squared_difference(lengths, average))
-    return config.path_length_weight * penalty, {'loss/path_length': penalty, 'path_length': mean}
+    part_mean = tf.reduce_mean(lengths)
+    return penalty, penalty - 2 * (mean - average) * decay * (part_mean - tf.stop_gradient(part_mean))
 
 
 def discriminator_phases(config, sample, synthesize):

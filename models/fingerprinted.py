@@ -43,17 +43,35 @@ class Encoder(tf.keras.Model):
 class Decoder(ResidualNetwork):
     """F: images [N, H, W, 3] → latents [N, latent_dim] and fingerprint logits [N, fingerprint_bits].
 
-    It sees images clipped to [−1, 1]: a generator trained with it hides nothing that an image file could not keep.
+    With `clip_decoder` 'clip' or 'straight_through' it sees images clipped to [−1, 1]: a generator trained with it
+    hides nothing that an image file could not keep.
     """
 
     def __init__(self, config, resolution):
         outputs = config.latent_dim + config.fingerprint_bits
         super().__init__('F', config, resolution, outputs, minibatch_statistics=False)
         self.split = [config.latent_dim, config.fingerprint_bits]
+        self.clip = CLIPS[config.clip_decoder]
 
     def call(self, images):
-        outputs = super().call(tf.clip_by_value(images, -1.0, 1.0))   # [N, latent_dim + bits]
+        outputs = super().call(self.clip(images))                     # [N, latent_dim + bits]
         return tf.split(outputs, self.split, axis=1)
+
+
+def clip(images):
+    """Images clipped to [−1, 1]; no gradient outside."""
+    return tf.clip_by_value(images, -1.0, 1.0)
+
+
+@tf.custom_gradient
+def straight_through_clip(images):
+    """Images clipped to [−1, 1]. Outside, a gradient passes if a step against it moves the value inwards."""
+    def backward(gradient):
+        return tf.where((tf.abs(images) <= 1) | (gradient * images > 0), gradient, tf.zeros_like(gradient))
+    return clip(images), backward
+
+
+CLIPS = {'none': tf.identity, 'clip': clip, 'straight_through': straight_through_clip}
 
 
 def networks(config, resolution):
@@ -76,18 +94,22 @@ def phases(config):
 @dataclasses.dataclass(frozen=True)
 class Batch:
     """The random inputs of a phase. latents [N, latent_dim]; fingerprints and a second set of them [N, bits], 0 and 1;
-    a noise image [N, H, W, 1] per convolution of G."""
+    a noise image [N, H, W, 1] per convolution of G, and those of the second image of a consistency pair."""
     latents: tf.Tensor
     fingerprints: tf.Tensor
     other_fingerprints: tf.Tensor
     noise: list
+    other_noise: list
 
 
 def sample_batch(config, nets, seed, part):
     """A Batch for the rows of `part`, from a seed [2]."""
-    seeds = tf.unstack(tf.random.split(seed, 4))
+    shared = config.consistency_noise == 'shared'
+    seeds = tf.unstack(tf.random.split(seed, 4 if shared else 5))
+    noise = sample_noise(part, seeds[3], nets['G'].noise_shapes)
     return Batch(part.normal(seeds[0], [config.latent_dim]), part.bits(seeds[1], config.fingerprint_bits),
-                 part.bits(seeds[2], config.fingerprint_bits), sample_noise(part, seeds[3], nets['G'].noise_shapes))
+                 part.bits(seeds[2], config.fingerprint_bits), noise,
+                 noise if shared else sample_noise(part, seeds[4], nets['G'].noise_shapes))
 
 
 def embed(nets, batch):
@@ -101,26 +123,26 @@ def synthesize(nets, batch):
 
 
 def pair_up(batch):
-    """The batch twice over [2N]: first with its fingerprints, then with the others; latents and noise are the same."""
+    """The batch twice over [2N], the latents the same: with its fingerprints and noise, then with the others."""
     return Batch(tf.concat([batch.latents, batch.latents], 0),
-                 tf.concat([batch.fingerprints, batch.other_fingerprints], 0),
-                 batch.other_fingerprints, [tf.concat([image, image], 0) for image in batch.noise])
+                 tf.concat([batch.fingerprints, batch.other_fingerprints], 0), batch.other_fingerprints,
+                 [tf.concat(pair, 0) for pair in zip(batch.noise, batch.other_noise)], batch.other_noise)
 
 
 def generator_loss(config, nets, batch, lambda_fingerprint, lambda_consistency):
     """λ-weighted sum of equations 1 to 4 (equation 5). No consistency loss if its weight is None.
 
-    The second image of a consistency pair serves the reconstruction losses too: the same expectation of equations 2
-    and 3 from twice the samples, at the price of one more pass of F.
+    F reads the first image of a consistency pair. With `decode_pair` it reads both: the same expectation of equations
+    2 and 3 from twice the samples, at the price of one more pass of F.
     """
     count = len(batch.latents)
-    if lambda_consistency is not None:
-        batch = pair_up(batch)
-    images = synthesize(nets, batch)                                       # [N or 2N, H, W, 3]
-    decoded_latents, logits = nets['F'](images)                            # [.., latent_dim], [.., bits]
-    terms = reconstruction_terms(config, nets, batch, images, count, decoded_latents, logits, lambda_fingerprint,
+    drawn = batch if lambda_consistency is None else pair_up(batch)
+    images = synthesize(nets, drawn)                                       # [N or 2N, H, W, 3]
+    read = drawn if config.decode_pair else batch
+    decoded_latents, logits = nets['F'](images[:len(read.latents)])        # [.., latent_dim], [.., bits]
+    terms = reconstruction_terms(config, nets, read, images, count, decoded_latents, logits, lambda_fingerprint,
                                  lambda_consistency)
-    return weighted_sum(terms, batch, logits)
+    return weighted_sum(terms, read, logits)
 
 
 def reconstruction_terms(config, nets, batch, images, count, decoded_latents, logits, lambda_fingerprint,

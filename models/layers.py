@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from dnnlib.ops.fused_bias_act import fused_bias_act
 from dnnlib.ops.upfirdn_2d import filter_kernel, upfirdn_2d
+from models.batch import GROUP
 
 DEMODULATION_EPSILON = 1e-8
 FILTER = filter_kernel((1, 3, 3, 1))
@@ -161,15 +162,20 @@ class SynthesisConv2D(EqualizedLayer):
                               act=self.act, impl=self.impl)
 
 
-def minibatch_stddev(x, group_size=4):
+def minibatch_stddev(x):
     """Appends one map: the standard deviation over a group of samples, averaged over features and pixels.
 
-    Karras et al. 2018 (arXiv 1710.10196, section 3). Groups are consecutive samples, so that a batch split over
-    replicas has the same groups as the whole one. An N that is not known when the graph is built must be a multiple of
-    `group_size`. x [N, H, W, C] → [N, H, W, C + 1].
+    Karras et al. 2018 (arXiv 1710.10196, section 3). Groups are GROUP consecutive samples, so that a batch split over
+    replicas has the same groups as the whole one; a smaller batch is one group. x [N, H, W, C] → [N, H, W, C + 1].
+
+    Raises:
+        ValueError: N is larger than GROUP and no multiple of it. An N that is not known when the graph is built must
+            be a multiple.
     """
     count, height, width, channels = x.shape
-    group = group_size if count is None else math.gcd(group_size, count)
+    if count is not None and count > GROUP and count % GROUP:
+        raise ValueError(f'a batch of {count} images can\'t be divided into groups of {GROUP}')
+    group = GROUP if count is None else min(GROUP, count)
     y = tf.reshape(x, [-1, group, height, width, channels])              # [N/g, g, H, W, C]
     y = tf.sqrt(tf.math.reduce_variance(y, axis=1) + 1e-8)               # [N/g, H, W, C]
     y = tf.reduce_mean(y, axis=[1, 2, 3])                                # [N/g]
@@ -178,14 +184,14 @@ def minibatch_stddev(x, group_size=4):
 
 
 class RunningMean(tf.keras.layers.Layer):
-    """A scalar that moves towards what it is shown: mean ← mean + decay · (value − mean); starts at 0."""
+    """What moves towards the values it is shown: mean ← mean + decay · (value − mean); starts at 0."""
 
-    def __init__(self, name):
+    def __init__(self, name, shape=()):
         super().__init__(name=name)
-        self.mean = self.add_weight(name=f'{name}/mean', shape=[], initializer='zeros', trainable=False,
+        self.mean = self.add_weight(name=f'{name}/mean', shape=shape, initializer='zeros', trainable=False,
                                     aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA)
 
     def call(self, value, decay):
-        """Returns the moved mean, which the same scalar value on every replica leaves the same everywhere."""
+        """Returns the moved mean, which the same value on every replica leaves the same everywhere."""
         self.mean.assign_add(decay * (value - self.mean))
         return self.mean.read_value()

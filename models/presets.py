@@ -23,7 +23,8 @@ class Preset:
 # What the presets of method bound share. A batch of 8 makes twice the steps of 16 out of the same images.
 BOUND = dict(method='bound', latent_dim=64, mapping_layers=1, mapping_lrmul=1.0, signed_codes=True, embedding_gain=0.3,
              carrier=0.5, sign_map=6, lambda_latent=1.0, r1_gamma=2.0, path_length_interval=0, path_length_weight=0.0,
-             learning_rate=0.005, batch_size=8, metrics='bit_accuracy,forgery')
+             learning_rate=0.005, batch_size=8, input_bias='channel', consistency_noise='shared', decode_pair=True,
+             clip_decoder='clip', metrics='bit_accuracy,forgery')
 
 PRESETS = {
     'config-e': Preset("the paper's: StyleGAN2 config E, 128 bits, days on two GPUs", None, {}),

@@ -21,6 +21,20 @@ def check_resolution(resolution):
                          'make the dataset anew with dataset_tool.py --resolution')
 
 
+def check_networks(config, resolution):
+    """Raises UsageError unless a generator of this configuration exists for the images' resolution."""
+    check_resolution(resolution)
+    if not any(is_modulated(config, res) for res in resolutions(resolution)):
+        raise UsageError(f'--res-modulated-range={config.res_modulated_range} meets none of the resolutions 4 to '
+                         f'{resolution} of these images, so that nothing would be modulated; '
+                         f'take a range within 4-{resolution}')
+
+
+def is_modulated(config, resolution):
+    """Whether the convolutions of a resolution are modulated."""
+    return config.res_modulated_range.low <= resolution <= config.res_modulated_range.high
+
+
 def resolutions(resolution):
     """4, 8, ... up to and with `resolution`."""
     return [2 ** r for r in range(2, int(math.log2(resolution)) + 1)]
@@ -73,15 +87,22 @@ class ConstantInput(tf.keras.layers.Layer):
 
 
 class LatentInput(EqualizedLayer):
-    """The fingerprinted generator's first layer: latents [N, latent_dim] → lrelu(dense) [N, 4, 4, channels]."""
+    """The fingerprinted generator's first layer: latents [N, latent_dim] → lrelu(dense) [N, 4, 4, channels].
+
+    Its bias is one per output, the only constant of G that depends on the position, or one per channel.
+    """
 
     def __init__(self, name, channels, config):
-        super().__init__(name, [config.latent_dim, 16 * channels], channels, impl=config.impl)
+        bias_units = 16 * channels if config.input_bias == 'output' else channels
+        super().__init__(name, [config.latent_dim, 16 * channels], bias_units, impl=config.impl)
+        self.channels, self.per_output = channels, config.input_bias == 'output'
 
     def call(self, latents):
         x = tf.matmul(latents, self.scaled_weight())          # [N, 16 · C]
-        x = tf.reshape(x, [-1, 4, 4, self.bias.shape[0]])     # [N, 4, 4, C]
-        return fused_bias_act(x, self.scaled_bias(), act='lrelu', impl=self.impl)
+        if not self.per_output:
+            x = tf.reshape(x, [-1, 4, 4, self.channels])      # [N, 4, 4, C]
+        x = fused_bias_act(x, self.scaled_bias(), act='lrelu', impl=self.impl)
+        return tf.reshape(x, [-1, 4, 4, self.channels])       # [N, 4, 4, C]
 
 
 class SynthesisBlock(tf.keras.layers.Layer):
@@ -141,14 +162,13 @@ class Generator(tf.keras.Model):
 
     def __init__(self, config, resolution, input_layer, modulated=True):
         super().__init__(name='G')
-        check_resolution(resolution)
+        check_networks(config, resolution)
         self.config, self.resolution = config, resolution
         channels = feature_maps(config, 4)
         self.input_layer = input_layer('G/input', channels, config)
         self.blocks = []
         for res in resolutions(resolution):
-            inside = config.res_modulated_range.low <= res <= config.res_modulated_range.high
-            embedding_dim = config.embedding_dim if modulated and inside else 0
+            embedding_dim = config.embedding_dim if modulated and is_modulated(config, res) else 0
             self.blocks.append(SynthesisBlock(f'G/{res}x{res}', res, channels, feature_maps(config, res),
                                               embedding_dim, config.impl))
             channels = feature_maps(config, res)
@@ -181,7 +201,9 @@ class Generator(tf.keras.Model):
         return 2 * len(self.blocks)
 
     def broadcast(self, w):
-        """w [N, embedding_dim] → [N, num_styles, embedding_dim]."""
+        """w [N, embedding_dim] → [N, num_styles, embedding_dim]; w that has as many copies stays as it is."""
+        if w.shape.rank == 3:
+            return w
         return tf.repeat(w[:, tf.newaxis], self.num_styles, axis=1)
 
     def _styles(self, w):

@@ -32,13 +32,17 @@ def issue(run_dir: str, registry: Registry, name: str, out: str, kimg: Optional[
         (folder, sha256 of the SavedModel).
 
     Raises:
-        UserError: a bad or taken name, an existing folder, a registry of another model, a run without fingerprints.
+        UserError: a bad or taken name, an existing folder, a registry of another model, a run without fingerprints, or
+            a snapshot whose pictures do not show them.
     """
     check_name(name)
     snapshot = snapshot or issuing_snapshot(run_dir, registry, kimg)
     target = os.path.join(out, name)
     if os.path.exists(target):  # before anything is reserved
         raise UserError(f'{target} exists already; remove it or choose another name')
+    if not snapshot.has_fingerprint:
+        raise UserError(f'{run_dir}: the snapshot at {snapshot.kimg} kimg draws the same pictures for any fingerprint, '
+                        'so that no instance could be told from another; issue from a later one or another run')
     with registry.issue(name, snapshot.digest, snapshot.config.fingerprint_bits) as issued:
         with atomic_folder(target) as temporary:
             keep_released(run_dir, snapshot)

@@ -10,6 +10,7 @@ from typing import Optional
 
 from dnnlib import cli
 from dnnlib.util import UsageError
+from models.batch import check_division
 from models.presets import METHOD_NAMES, PRESETS
 from training.schedule import Range, Schedule
 
@@ -38,6 +39,11 @@ class Config:
     fmap_base: int = option(8192, 'feature maps at a resolution: clip(2 fmap_base / resolution, 1, fmap_max)', least=1)
     fmap_max: int = option(512, 'most feature maps in any layer', least=1)
     res_modulated_range: Range = option(Range(4, 1024), 'resolutions whose convolutions are modulated, LOW-HIGH')
+    input_bias: str = option('output', "bias of z's dense layer: one per output (16 a channel, as published), or one "
+                             'per channel', ('output', 'channel'))
+    clip_decoder: str = option('none', 'what the decoder sees of values outside [-1, 1]: all (none, as published), the '
+                               'edge (clip), or the edge with a gradient that points inwards (straight_through)',
+                               ('none', 'clip', 'straight_through'))
     embedding_gain: float = option(1.0, 'factor on the fingerprint embedding: a weaker modulation is read more easily',
                                    above=0)
     signed_codes: bool = option(False, 'fingerprints enter the encoder as -1 and 1 instead of 0 and 1')
@@ -52,6 +58,13 @@ class Config:
                                           'number, or 30:0-20:10, from 30 to 10 between 0 and 20 kimg', least=0)
     lambda_consistency: Schedule = option(Schedule.parse('2'), 'weight of the consistency loss between two '
                                           'fingerprints, written likewise', least=0)
+    consistency_noise: str = option('independent', 'noise of the two images of a consistency pair: drawn for each '
+                                    '(independent, as published), or the same (shared)', ('independent', 'shared'))
+    decode_pair: bool = option(False, 'the decoder reads both images of a consistency pair, not the first '
+                               'alone; in method bound it always does')
+    style_mixing: float = option(0.9, 'method stylegan2: probability that a batch mixes the styles of two latents',
+                                 least=0, most=1)
+    mean_w_decay: float = option(0.995, 'method stylegan2: what a step keeps of the tracked mean w', least=0, below=1)
     lambda_sign: float = option(3.0, 'method bound: weight of the sign map\'s reconstruction loss', least=0)
     sign_teaching: Schedule = option(Schedule.parse('1:2-4:0'), 'method bound: share of the true sign map in what the '
                                      'decoder reads with while it trains', least=0)
@@ -166,6 +179,7 @@ def check_config(config):
         value = getattr(config, field.name)
         for number in _numbers(value):
             _check_bounds(field, number, value)
+    check_division(config.batch_size)
     if config.tick_kimg * 1000 % config.batch_size:
         whole = config.batch_size // math.gcd(1000, config.batch_size)
         raise UsageError(f'--tick-kimg={config.tick_kimg}: {config.tick_kimg * 1000} images are no whole number of '

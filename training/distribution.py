@@ -54,14 +54,6 @@ def worker(strategy):
     return offset + resolver.task_id, chiefs + workers
 
 
-def check_batch(strategy, batch_size):
-    """Raises UserError unless the batch divides over the replicas."""
-    replicas = strategy.num_replicas_in_sync
-    if batch_size % replicas:
-        raise UserError(f'--batch-size={batch_size} does not divide over {replicas} replicas; '
-                        f'take a multiple of {replicas}')
-
-
 def training_batches(strategy, dataset, batch_size, seed, start_image):
     """An iterator over the training split's global batches from `start_image` on, as the strategy's replicas take them.
 

@@ -21,8 +21,10 @@ from dnnlib.util import (
     write_json,
 )
 from metrics.base import Options, check_metrics, run_metric
+from models.batch import check_division
+from models.stylegan2 import check_networks
 from training.config import FIELDS, to_record
-from training.distribution import check_batch, make_strategy, training_batches, worker
+from training.distribution import make_strategy, training_batches, worker
 from training.grids import write_grids
 from training.snapshot import OPTIONS, SNAPSHOTS, list_snapshots
 from training.state import TrainState, restore
@@ -43,12 +45,14 @@ def train(plan, dataset, strategy=None):
     Returns: the kimg reached.
 
     Raises:
+        UsageError: a batch that can't be divided over the replicas, a resolution without modulated layers.
         UserError: a run folder of other options, a corrupt snapshot, a NaN, a folder that can't be written.
     """
     if plan.config.deterministic and plan.num_gpus:  # on CPUs every op used here is deterministic anyway
         tf.config.experimental.enable_op_determinism()
     strategy = strategy or make_strategy(plan.num_gpus)
-    check_batch(strategy, plan.config.batch_size)
+    check_division(plan.config.batch_size, strategy.num_replicas_in_sync)
+    check_networks(plan.config, dataset.resolution)
     check_metrics(metric_names(plan.config))
     make_folder(plan.run_dir)
     with _only_run(plan.run_dir, worker(strategy)[0]):

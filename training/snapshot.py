@@ -8,7 +8,8 @@ import shutil
 
 import tensorflow as tf
 
-from dnnlib.util import UserError, atomic_folder, read_json, sha256_file
+from dnnlib.images import to_uint8_tensor
+from dnnlib.util import UsageError, UserError, atomic_folder, read_json, sha256_file
 from models.methods import METHODS
 from training.config import from_record
 from training.state import restore
@@ -59,14 +60,29 @@ class Snapshot:
         self.nets = {name: nets[name] for name in self.method.EVALUATED}
         restore(evaluation_checkpoint(self.method, self.nets), self.path, partial=True)
 
-    def model(self, batch_size=64):
-        """The metrics.base.Model of it."""
-        return self.method.as_model(self.nets, batch_size)
+    def model(self, batch_size=64, truncation_psi=1.0):
+        """The metrics.base.Model of it. Raises UsageError for a truncation if the method's latents have no mean w."""
+        if truncation_psi == 1:
+            return self.method.as_model(self.nets, batch_size)
+        if 'mean_w' not in self.nets:
+            raise UsageError(f'--truncation-psi={truncation_psi}: only --method=stylegan2 maps its latents; '
+                             'leave the flag out')
+        return self.method.as_model(self.nets, batch_size, truncation_psi)
 
     @property
     def can_bake(self):
         """Whether the method has fingerprints, so that instances can be issued."""
         return hasattr(self.method, 'bake')
+
+    @functools.cached_property
+    def has_fingerprint(self):
+        """Whether a random fingerprint and its opposite make different 8-bit pictures of four latents."""
+        generator = tf.random.Generator.from_seed(0)
+        latents = generator.normal([4, self.config.latent_dim])
+        code = tf.cast(generator.uniform([1, self.config.fingerprint_bits]) < 0.5, tf.float32)
+        first, second = (to_uint8_tensor(self.method.generate(self.nets, latents, tf.repeat(bits, 4, 0)))
+                         for bits in (code, 1 - code))
+        return bool(tf.reduce_any(first != second))
 
     @functools.cached_property
     def digest(self):

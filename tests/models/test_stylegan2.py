@@ -28,7 +28,7 @@ def generator_parameters(resolution, latent=512, w=512):
     def nf(stage):
         return min(8192 // 2 ** stage, 512)
 
-    total = latent * 16 * nf(1) + nf(1) + modulated(nf(1), nf(1), 3, 1) + modulated(nf(1), 3, 1, 0)
+    total = dense(latent, 16 * nf(1)) + modulated(nf(1), nf(1), 3, 1) + modulated(nf(1), 3, 1, 0)
     for r in range(3, int(math.log2(resolution)) + 1):
         total += modulated(nf(r - 2), nf(r - 1), 3, 1) + modulated(nf(r - 1), nf(r - 1), 3, 1)
         total += modulated(nf(r - 1), 3, 1, 0)
@@ -132,6 +132,24 @@ def test_minibatch_statistics_do_not_cross_groups():
     np.testing.assert_allclose(minibatch_stddev(x)[:4], minibatch_stddev(x[:4]), atol=1e-6)
 
 
+@pytest.mark.parametrize('count', [1, 2, 3])
+def test_a_batch_smaller_than_a_group_is_one_group(count):
+    x = np.random.default_rng(0).normal(size=(count, 4, 4, 3))
+    expected = np.mean(np.sqrt(np.var(x, axis=0) + 1e-8))
+    np.testing.assert_allclose(minibatch_stddev(tf.constant(x))[..., 3], np.full([count, 4, 4], expected), rtol=1e-6)
+
+
+def test_minibatch_stddev_refuses_a_group_that_is_not_whole():
+    with pytest.raises(ValueError, match='batch of 6 images'):
+        minibatch_stddev(tf.zeros([6, 4, 4, 3]))
+
+
+@pytest.mark.parametrize('method', ['fingerprinted', 'stylegan2'])
+def test_a_range_that_meets_no_resolution_is_refused(method):
+    with pytest.raises(UsageError, match='--res-modulated-range=32-64 .* take a range within 4-16'):
+        networks(tiny_config(method=method, res_modulated_range='32-64'), 16)
+
+
 def test_modulated_range():
     """Plain convolutions outside the range; the copies of w are those of StyleGAN2 whatever is modulated."""
     generator = Generator(tiny_config(res_modulated_range='8-16'), 32, LatentInput)
@@ -169,7 +187,7 @@ def test_each_layer_takes_its_own_copy_of_w():
 
 
 def test_decoder_sees_what_a_file_can_hold():
-    decoder = Decoder(tiny_config(), 16)
+    decoder = Decoder(tiny_config(clip_decoder='clip'), 16)
     images = 2 * tf.random.stateless_normal([2, 16, 16, 3], [0, 1])
     with tf.GradientTape() as tape:
         tape.watch(images)
@@ -181,7 +199,7 @@ def test_decoder_sees_what_a_file_can_hold():
 
 def test_plain_generator_depends_on_latents_through_modulation_only():
     nets = networks(tiny_config(method='stylegan2'))
-    assert set(nets) == {'M', 'G', 'D', 'path_length'}
+    assert set(nets) == {'M', 'G', 'D', 'path_length', 'mean_w'}
     z = tf.random.normal([2, 6])
     w = nets['M'](z)
     np.testing.assert_array_equal(nets['G'](z, w), nets['G'](tf.zeros_like(z), w))

@@ -184,3 +184,15 @@ def test_released_snapshots_of_the_same_name_are_kept_apart(tmp_path):
         issue(run_dir, registries[-1], 'grace', str(tmp_path / f'instances{seed}'))
     digests = [released_snapshot(run_dir, registry).digest for registry in registries]
     assert digests == [registry.model()[0] for registry in registries] and digests[0] != digests[1]
+
+
+def test_a_model_without_any_fingerprint_in_its_pictures_is_not_issued(run_dir, tmp_path):
+    snapshot = Snapshot(run_dir, impl='ref')
+    assert snapshot.has_fingerprint
+    blind = Snapshot(run_dir, impl='ref')
+    for layer in blind.nets['G'].layers_in_order:
+        layer.affine.weight.assign(tf.zeros_like(layer.affine.weight))
+    registry = Registry(str(tmp_path / 'registry.sqlite'), create=True)
+    with pytest.raises(UserError, match='at 1 kimg draws the same pictures for any fingerprint'):
+        issue(run_dir, registry, 'ann', str(tmp_path / 'instances'), snapshot=blind)
+    assert not registry.list() and not os.path.exists(tmp_path / 'instances')

@@ -13,7 +13,7 @@ from training.step import TrainStep
 
 
 def run_steps(config, strategy, reals):
-    """Three steps from the same start on global batches [3, N, 16, 16, 3].
+    """A step from the same start for each of global batches [S, N, 16, 16, 3].
 
     Returns the statistics of each, and {name: array} of first gradients (with β1 = 0 they are Adam's first slot after
     a step) and of weights after all.
@@ -32,7 +32,7 @@ def run_steps(config, strategy, reals):
         return strategy.experimental_distribute_values_from_function(value)
 
     statistics, arrays = [], {}
-    for step in range(3):
+    for step in range(len(reals)):
         statistics.append({name: float(value) for name, value in train_step.run(step, local(step)).items()})
         if step == 0:
             for name, optimizer in state.optimizers.items():

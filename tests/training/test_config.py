@@ -6,6 +6,7 @@ import pytest
 
 from dnnlib.util import UsageError
 from helpers import ROOT, tiny_config
+from models.batch import check_division
 from models.methods import METHODS
 from models.presets import METHOD_NAMES, PRESETS
 from training.config import FIELDS, Config, from_record, make_config, to_record
@@ -94,3 +95,21 @@ def test_what_a_continued_run_may_change():
 def test_options_are_resolved_without_tensorflow():
     code = 'import sys, training.config, training.ticks, training.xla_package; sys.exit("tensorflow" in sys.modules)'
     assert subprocess.run([sys.executable, '-c', code], cwd=ROOT).returncode == 0
+
+
+@pytest.mark.parametrize('batch_size, replicas', [(1, 1), (2, 1), (3, 1), (4, 1), (32, 1), (32, 8), (24, 3), (64, 16)])
+def test_a_batch_of_whole_groups_is_taken(batch_size, replicas):
+    check_division(batch_size, replicas)
+
+
+@pytest.mark.parametrize('batch_size, replicas, sizes', [
+    (25, 1, 'multiple of 4, such as 24 or 28'), (6, 1, '4 or 8'), (4, 2, 'multiple of 8, such as 8'),
+    (8, 4, 'multiple of 16, such as 16'), (12, 4, '16'), (32, 16, 'multiple of 64, such as 64'), (32, 3, '24 or 36')])
+def test_a_batch_that_would_split_a_group_is_refused(batch_size, replicas, sizes):
+    with pytest.raises(UsageError, match=f'--batch-size={batch_size}.* in groups of 4.*{sizes}$'):
+        check_division(batch_size, replicas)
+
+
+def test_a_preset_with_such_a_batch_is_refused():
+    with pytest.raises(UsageError, match='--batch-size=25: '):
+        make_config('config-e', {'batch_size': 25})

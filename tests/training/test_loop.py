@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dnnlib.util import UserError, read_json, read_json_lines, write_json
+from dnnlib.util import UsageError, UserError, read_json, read_json_lines, write_json
 from helpers import ROOT, TINY, tiny_config, write_dataset
 from training.config import Plan
 from training.loop import train
@@ -285,3 +285,9 @@ def test_unwritable_run_folder(dataset, tmp_path):
     (tmp_path / 'file').write_text('')
     result = run(command(dataset, str(tmp_path / 'file' / 'run')))
     assert result.returncode == 1 and 'cannot write to' in result.stderr and 'Traceback' not in result.stderr
+
+
+def test_a_range_that_meets_no_resolution_leaves_no_run_folder(dataset, tmp_path):
+    with pytest.raises(UsageError, match='--res-modulated-range=32-64'):
+        train(plan(tmp_path / 'run', res_modulated_range='32-64'), dataset)
+    assert not os.path.exists(tmp_path / 'run')

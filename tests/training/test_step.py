@@ -17,16 +17,19 @@ from training.config import to_record
 from training.state import TrainState
 from training.step import TrainStep
 
+# Collective operations of two strategies in one process take each other's shapes.
+ONE_BY_ONE = tf.distribute.ReductionToOneDevice()
+
 
 @pytest.fixture
 def reals():
     return np.random.default_rng(0).integers(0, 256, [3, 8, 16, 16, 3]).astype(np.uint8)
 
 
-def smooth_config():
+def smooth_config(**overrides):
     # With Adam's usual ε a weight moves by the sign of its gradient, so that rounding in a gradient of nearly 0 would
     # show as a whole step; a larger one makes updates a smooth function of gradients.
-    return tiny_config(lambda_consistency='10', path_length_interval=2, r1_interval=2, adam_epsilon=1e-2)
+    return tiny_config(lambda_consistency='10', path_length_interval=2, r1_interval=2, adam_epsilon=1e-2, **overrides)
 
 
 def assert_same(first, second):
@@ -46,6 +49,30 @@ def test_two_replicas_make_the_update_of_one(reals):
     assert_same(one, two)
     moved = [name for name in one[1] if name.startswith('gradient') and np.abs(one[1][name]).max() > 0]
     assert len(moved) > 0.9 * sum(name.startswith('gradient') for name in one[1])
+
+
+def few_channels(batch_size, **overrides):
+    return smooth_config(batch_size=batch_size, tick_kimg=batch_size // 4, total_kimg=batch_size, fmap_max=4,
+                         **overrides)
+
+
+@pytest.fixture
+def eager():
+    """Without graphs, of which eight replicas take minutes to build."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+@pytest.mark.parametrize('batch_size, count', [(32, 8), (24, 3)])
+def test_any_number_of_replicas_makes_the_same_update(eager, batch_size, count):
+    """One step in which every phase is due."""
+    images = np.random.default_rng(1).integers(0, 256, [1, batch_size, 16, 16, 3]).astype(np.uint8)
+    config = few_channels(batch_size)
+    one = run_steps(config, tf.distribute.get_strategy(), images)
+    assert {'path_length', 'loss/r1', 'loss/consistency'} <= one[0][0].keys()
+    strategy = tf.distribute.MirroredStrategy([f'/cpu:{i}' for i in range(count)], ONE_BY_ONE)
+    assert_same(one, run_steps(config, strategy, images))
 
 
 def test_a_step_reads_nothing_back_from_the_device(reals, monkeypatch):
