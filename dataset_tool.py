@@ -12,7 +12,8 @@ import os
 import time
 
 from datasets import sources
-from datasets.tfrecord import PREVIEW, SPLITS, open_dataset
+from datasets.format import PREVIEW, SPLITS
+from datasets.reader import open_dataset
 from dnnlib import cli, pictures
 from dnnlib.util import UsageError, UserError, format_time, quoted
 

@@ -103,16 +103,18 @@ def issue_command(args):
 def list_command(args):
     import dataclasses
 
+    from fingerprints.codes import code_to_text
     from fingerprints.registry import Registry
     if args.codes and not args.json:
         raise UsageError('--codes goes with --json; add it')
-    users = Registry(args.registry).list()
+    registry = Registry(args.registry)
+    users = registry.list()
+    codes = {name: code_to_text(code) for model in registry.models() if args.codes
+             for name, code in zip(*registry.codes(model['model_digest']))}
     for user in users:
         if args.json:
             record = dataclasses.asdict(user)
-            if not args.codes:
-                del record['bits']
-            print(json.dumps(record))
+            print(json.dumps({**record, 'code': codes[user.name]} if args.codes else record))
         else:
             state = f'revoked {user.revoked_at} {printable(user.reason or "")}'.strip() if user.revoked_at else 'active'
             print(f'{user.name:20}  issued {user.issued_at}  sha256 {user.digest[:16]}…  {state}')

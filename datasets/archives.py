@@ -7,11 +7,11 @@ import zlib
 from collections.abc import Callable, Iterable
 from typing import Any, Optional
 
-from dnnlib.images import MAX_FILE_BYTES, SUFFIXES, ImageError, read_file
+from dnnlib.images import MAX_FILE_BYTES, NOT_ACCEPTED, SUFFIXES, ImageError, read_file
 from dnnlib.util import UserError
 
 NOT_AN_IMAGE = 'not an image'  # by its name
-NOT_ACCEPTED = ('.avif', '.heic', '.heif', '.jp2', '.j2k', '.jxl', '.ico', '.psd', '.svg', '.eps', '.tga', '.dds')
+OTHER_SUFFIXES = ('.avif', '.heic', '.heif', '.jp2', '.j2k', '.jxl', '.ico', '.psd', '.svg', '.eps', '.tga', '.dds')
 MAX_RATIO = 200  # images hardly compress; Deflate alone reaches 1032
 
 
@@ -55,8 +55,8 @@ def _is_image(name):
 
 def _other(name):
     """(name, reason) of a file whose name is not that of an accepted image."""
-    accepted = not name.lower().endswith(NOT_ACCEPTED)
-    return name, NOT_AN_IMAGE if accepted else 'in a format that is not accepted; convert it to PNG'
+    accepted = not name.lower().endswith(OTHER_SUFFIXES)
+    return name, NOT_AN_IMAGE if accepted else NOT_ACCEPTED
 
 
 def list_images(path):

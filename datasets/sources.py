@@ -13,7 +13,8 @@ from typing import Optional
 import numpy as np
 from PIL import Image
 
-from datasets import archives, crops, tfrecord
+from datasets import archives, crops, reader, writer
+from datasets.format import MANIFEST
 from datasets.skipped import Skipped
 from dnnlib.images import ImageError, decode
 from dnnlib.util import UserError
@@ -48,9 +49,9 @@ class Source:
     total: Optional[int] = None
 
     def write(self, path, replace=False):
-        """Writes the dataset at `path` and returns it; raises UserError as tfrecord.write_stream does."""
-        return tfrecord.write_stream(path, self.name, self.description, self.images, self.split_of, self.skipped,
-                                     self.minimum, self.total, replace)
+        """Writes the dataset at `path` and returns it; raises UserError as writer.write_stream does."""
+        return writer.write_stream(path, self.name, self.description, self.images, self.split_of, self.skipped,
+                                   self.minimum, self.total, replace)
 
 
 def first_then(train, evaluation):
@@ -181,15 +182,15 @@ def find_dataset(name_or_path, data_dir='data'):
     """Opens the dataset `data_dir/NAME` or the one at a path. `digits`, which needs no download, is made if absent.
 
     Returns:
-        The tfrecord.Dataset.
+        The reader.Dataset.
 
     Raises:
         UserError: there is none, with the command that makes it; or it is damaged.
     """
     named = os.path.join(data_dir, name_or_path)
     for path in (named, name_or_path):
-        if os.path.isfile(os.path.join(path, tfrecord.MANIFEST)):
-            return tfrecord.open_dataset(path)
+        if os.path.isfile(os.path.join(path, MANIFEST)):
+            return reader.open_dataset(path)
     if name_or_path == 'digits' and not os.path.exists(named):
         return _make_digits(named)
     raise UserError(f'there is no dataset {name_or_path}, neither in {data_dir} nor as a path; make it: '
@@ -202,7 +203,7 @@ def _make_digits(path):
     except (UserError, OSError):
         if not os.path.exists(path):  # else another worker was faster, and made the same
             raise
-        return tfrecord.open_dataset(path)
+        return reader.open_dataset(path)
 
 
 def _command(name_or_path, data_dir):

@@ -23,8 +23,13 @@ LARGE_PIXELS = 1 << 24
 LARGE_RATIO = 1100  # pixels a byte of a large image's file: photographs have 1 to 50, an empty grey page in PNG 1032
 _one_large_image = threading.Lock()  # so that several threads do not need that memory several times
 
-KINDS = {stat.S_IFDIR: 'a folder', stat.S_IFIFO: 'a named pipe', stat.S_IFSOCK: 'a socket',
-         stat.S_IFCHR: 'a device', stat.S_IFBLK: 'a device'}
+KINDS = {stat.S_IFDIR: 'folder', stat.S_IFIFO: 'named pipe', stat.S_IFSOCK: 'socket', stat.S_IFCHR: 'device',
+         stat.S_IFBLK: 'device'}
+
+# How files of well-known other formats begin: EPS, PDF, Photoshop, DDS, JPEG 2000, JPEG XL, icons.
+OTHER_FORMATS = (b'%!PS', b'\xc5\xd0\xd3\xc6', b'%PDF', b'8BPS', b'DDS ', b'\0\0\0\x0cjP  ', b'\xff\x4f\xff\x51',
+                 b'\0\0\0\x0cJXL ', b'\xff\x0a', b'\0\0\1\0', b'icns')
+NOT_ACCEPTED = 'in a format that is not accepted; convert it to PNG'
 
 
 class ImageError(Exception):
@@ -115,7 +120,8 @@ def decode(data, side=None):
     except ImageError:
         raise
     except UnidentifiedImageError:
-        raise ImageError('not an image') from None
+        other = data.startswith(OTHER_FORMATS) or data[4:8] == b'ftyp'  # the latter: AVIF and HEIC
+        raise ImageError(NOT_ACCEPTED if other else 'not an image') from None
     except Image.DecompressionBombError:  # Pillow's own limit, above ours
         raise ImageError(_TOO_MANY) from None
     except MemoryError:

@@ -2,7 +2,6 @@
 import contextlib
 import fcntl
 import hashlib
-import importlib.metadata
 import json
 import os
 import re
@@ -21,14 +20,6 @@ class UserError(Exception):
 class UsageError(UserError):
     """A wrong flag or combination of flags; exit code 2."""
     exit_code = 2
-
-
-def project_version():
-    """The installed version of this project, '0.1.0' say; 'unknown' if it runs without being installed."""
-    try:
-        return importlib.metadata.version('scalable-fingerprinting')
-    except importlib.metadata.PackageNotFoundError:
-        return 'unknown'
 
 
 def printable(text):

@@ -12,11 +12,13 @@ import dataclasses
 import datetime
 import platform
 import time
+from collections.abc import Iterator
 from typing import Callable, Optional
 
 import numpy as np
 import tensorflow as tf
 
+from datasets.reader import Dataset
 from dnnlib.util import UsageError, UserError, progress
 
 
@@ -45,16 +47,14 @@ class Options:
     seed: draws the latents and fingerprints.
     split: the part of the dataset that serves as reference.
     inception: path of the frozen FID network; None for the cached one, downloaded once.
-    cache: the folder of downloads and of the statistics of real images; None for the user's.
     """
     num_images: Optional[int] = None
     seed: int = 0
     split: str = 'eval'
     inception: Optional[str] = None
-    cache: Optional[str] = None
 
 
-def batched(function, batch_size, *arrays):
+def batched(function: Callable, batch_size: int, *arrays: np.ndarray) -> np.ndarray:
     """Applies `function` to float32 arrays [N, ...], `batch_size` rows at a time, and joins the results: NumPy."""
     arrays = [np.asarray(array, np.float32) for array in arrays]
     return np.concatenate([function(*(tf.constant(array[i:i + batch_size]) for array in arrays)).numpy()
@@ -64,7 +64,7 @@ def batched(function, batch_size, *arrays):
 METRICS = {}
 
 
-def metric(name):
+def metric(name: str) -> Callable:
     """Registers the decorated function as the metric `name`."""
     def register(function):
         assert name not in METRICS, name
@@ -73,7 +73,7 @@ def metric(name):
     return register
 
 
-def check_metrics(names):
+def check_metrics(names: list[str]) -> list[str]:
     """Returns `names` where all are registered. Raises UsageError, naming what there is, where one is not."""
     for name in names:
         if name not in METRICS:
@@ -81,13 +81,13 @@ def check_metrics(names):
     return names
 
 
-def run_metric(name, model, dataset, options):
+def run_metric(name: str, model: Model, dataset: Optional[Dataset], options: Options) -> dict:
     """Measures one metric.
 
     Args:
         name: a registered metric.
         model: a Model.
-        dataset: a datasets.tfrecord.Dataset; None will do for metrics without a reference.
+        dataset: a datasets.reader.Dataset; None will do for metrics without a reference.
         options: Options.
 
     Returns:
@@ -110,14 +110,14 @@ def run_metric(name, model, dataset, options):
         'versions': {'tensorflow': tf.__version__, 'numpy': np.__version__, 'python': platform.python_version()}}
 
 
-def check_count(name, count, least):
+def check_count(name: str, count: int, least: int) -> int:
     """Returns `count` where it is at least `least`. Raises UsageError where not."""
     if count < least:
         raise UsageError(f'{name} cannot be measured on {count} images; take at least {least}')
     return count
 
 
-def generate_images(model, count, seed, desc):
+def generate_images(model: Model, count: int, seed: int, desc: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Generates `count` images in batches, with a progress bar.
 
     The images depend on `seed` and not on the batch size; the last batch is generated whole and cut, so that compiled

@@ -36,8 +36,8 @@ def fid(model, dataset, options):
     available = dataset.num_images(options.split)
     count = options.num_images if options.num_images is not None else min(available, MAX_DEFAULT_IMAGES)
     real_count = check_count('fid', min(available, check_count('fid', count, 2)), 2)
-    network = Inception(find_graph(options.inception, options.cache))
-    real = real_moments(network, dataset, options.split, real_count, options.cache)
+    network = Inception(find_graph(options.inception))
+    real = real_moments(network, dataset, options.split, real_count)
     fake = Moments(network.dims)
     for images, _ in generate_images(model, count, options.seed, network.name):
         fake.add_images(network, to_uint8(images))
@@ -124,10 +124,10 @@ class Moments:
         return moments if str(values['key']) == key else None
 
 
-def real_moments(network, dataset, split, count, cache=None):
+def real_moments(network, dataset, split, count):
     """The Moments of the first `count` images of a dataset's split, computed once and then read from the cache."""
     key = f'{dataset.digest} {split} {count} {network.sha256} {network.name}'
-    folder = make_folder(os.path.join(cache_folder(cache), 'fid'))
+    folder = make_folder(os.path.join(cache_folder(), 'fid'))
     path = os.path.join(folder, f'{dataset.digest[:16]}-{split}-{count}-{network.sha256[:16]}-{network.name}.npz')
     moments = Moments.load(path, key)
     if moments is None:

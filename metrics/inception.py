@@ -37,13 +37,13 @@ class Archive:
 STANDARD = Archive()
 
 
-def cache_folder(path=None):
-    """Makes and returns the cache folder: `path`, else $FINGERPRINTING_CACHE, else one in the user's cache."""
+def cache_folder():
+    """Makes and returns the cache folder: $FINGERPRINTING_CACHE, else one in the user's cache."""
     user = os.environ.get('XDG_CACHE_HOME') or os.path.join(os.path.expanduser('~'), '.cache')
-    return make_folder(path or os.environ.get(CACHE_VARIABLE) or os.path.join(user, 'stylegan2-fingerprinting'))
+    return make_folder(os.environ.get(CACHE_VARIABLE) or os.path.join(user, 'stylegan2-fingerprinting'))
 
 
-def find_graph(path=None, cache=None, archive=STANDARD):
+def find_graph(path=None, archive=STANDARD):
     """Returns the path of the frozen graph: `path`, else $INCEPTION_GRAPH, else the cached file, downloaded once.
 
     Raises:
@@ -54,7 +54,7 @@ def find_graph(path=None, cache=None, archive=STANDARD):
         if not os.path.isfile(path):
             raise UserError(f'there is no FID network at {path}; give the path of {archive.member}')
         return path
-    cached = os.path.join(cache_folder(cache), archive.member)
+    cached = os.path.join(cache_folder(), archive.member)
     if not os.path.exists(cached):
         _download(archive, cached)
     elif sha256_file(cached) != archive.member_sha256:

@@ -22,12 +22,12 @@ def crop(image, side, rng):
     """A random square with `side` times the picture's side, resized back to it (bicubic)."""
     size = max(1, round(side * image.width))
     left, top = rng.integers(0, image.width - size + 1, 2)
-    return _saved(image.crop((left, top, left + size, top + size)).resize(image.size, Image.Resampling.BICUBIC))
+    return image.crop((left, top, left + size, top + size)).resize(image.size, Image.Resampling.BICUBIC)
 
 
 def blur(image, sigma, rng):
     """A Gaussian blur with a standard deviation of `sigma` pixels."""
-    return _saved(image.filter(ImageFilter.GaussianBlur(sigma)))
+    return image.filter(ImageFilter.GaussianBlur(sigma))
 
 
 def jpeg(image, quality, rng):
@@ -38,7 +38,7 @@ def jpeg(image, quality, rng):
 def noise(image, deviation, rng):
     """Gaussian noise per pixel and channel; `deviation` is a share of the full range from black to white."""
     pixels = np.asarray(image, np.float32) + rng.normal(0, 255 * deviation, [image.height, image.width, 3])
-    return _saved(Image.fromarray(np.clip(np.rint(pixels), 0, 255).astype(np.uint8)))
+    return Image.fromarray(np.clip(np.rint(pixels), 0, 255).astype(np.uint8))
 
 
 def combination(image, strength, rng):
@@ -50,7 +50,7 @@ def combination(image, strength, rng):
 
 
 def _saved(image, **options):
-    """The picture as a file brings it back; PNG where `options` don't say otherwise."""
+    """The picture as a file brings it back; PNG if `options` don't say otherwise."""
     file = io.BytesIO()
     image.save(file, **{'format': 'PNG', **options})
     return Image.open(file).convert('RGB')
@@ -65,7 +65,7 @@ class Perturbation:
 
 
 PERTURBATIONS = {
-    'none': Perturbation(lambda image, strength, rng: _saved(image), '', (0,)),
+    'none': Perturbation(lambda image, strength, rng: image, '', (0,)),
     'crop': Perturbation(crop, 'side', (0.95, 0.9, 0.8, 0.7, 0.5)),
     'blur': Perturbation(blur, 'sigma', (0.5, 1.0, 1.5, 2.0, 3.0)),
     'jpeg': Perturbation(jpeg, 'quality', (95, 90, 75, 50, 25)),
@@ -75,9 +75,9 @@ PERTURBATIONS = {
 
 
 def perturb(name, strength, images, rng):
-    """Applies a perturbation to uint8 images [N, H, W, 3]; returns as many uint8 images of the same shape."""
+    """Applies a perturbation to uint8 images [N, H, W, 3], saves and reads them; returns as many of the same shape."""
     apply = PERTURBATIONS[name].apply
-    return np.stack([np.asarray(apply(Image.fromarray(image), strength, rng)) for image in images])
+    return np.stack([np.asarray(_saved(apply(Image.fromarray(image), strength, rng))) for image in images])
 
 
 @metric('robustness')

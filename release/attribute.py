@@ -7,7 +7,8 @@ from typing import Any, Optional, Union
 import numpy as np
 
 from dnnlib.images import ImageError, decode, read_file, to_float
-from dnnlib.util import progress, project_version
+from dnnlib.util import progress
+from dnnlib.version import VERSION
 from fingerprints.matching import Attribution, attribute
 from fingerprints.registry import Registry
 from release.inputs import Input
@@ -60,8 +61,7 @@ class Attributor:
         self.model = snapshot.model(BATCH)
         self.names, self.codes = registry.codes()
         self.revoked = {user.name: user.revoked_at for user in registry.list() if user.revoked_at}
-        self.provenance = {'model_digest': snapshot.digest, 'snapshot_kimg': snapshot.kimg,
-                           'version': project_version()}
+        self.provenance = {'model_digest': snapshot.digest, 'snapshot_kimg': snapshot.kimg, 'version': VERSION}
 
     def __call__(self, inputs: Iterable[Union[str, Input]], fpr: float) -> Iterator[Result]:
         """Yields a Result per input, in order. A file that can't be read has an error, and the rest goes on.

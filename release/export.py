@@ -5,7 +5,7 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 from dnnlib.images import to_uint8_tensor
 
 
-def export(generator, folder: str) -> None:
+def export(generator: tf.keras.Model, folder: str) -> None:
     """Writes a baked generator as a SavedModel of constants and TensorFlow's own ops.
 
     Signatures, both of `latents` [N, latent_dim] float32 with N free: 'serving_default' returns `images`

@@ -17,8 +17,9 @@ def issue(run_dir: str, registry: Registry, name: str, out: str, kimg: Optional[
           snapshot: Optional[Snapshot] = None) -> tuple[str, str]:
     """Issues one user's instance into out/NAME/1 and enters it into the registry.
 
-    The instance's folder appears only once the registry holds its fingerprint, and a failure leaves neither. The
-    snapshot is copied to RUN_DIR/released, where training never removes it: attribution needs its decoder.
+    The registry reserves the name and the code first, and no lock is held while the instance is made. A failure leaves
+    no folder and frees the name; what a killed command leaves, `Registry.verify` names. The snapshot is copied to
+    RUN_DIR/released, where training never removes it: attribution needs its decoder.
 
     Args:
         run_dir: the training run; kimg: its snapshot, None for the released or else the latest one.
@@ -36,12 +37,15 @@ def issue(run_dir: str, registry: Registry, name: str, out: str, kimg: Optional[
     check_name(name)
     snapshot = snapshot or issuing_snapshot(run_dir, registry, kimg)
     target = os.path.join(out, name)
-    with atomic_folder(target) as temporary:
-        with registry.issue(name, snapshot.digest, snapshot.config.fingerprint_bits) as issued:
+    if os.path.exists(target):  # before anything is reserved
+        raise UserError(f'{target} exists already; remove it or choose another name')
+    with registry.issue(name, snapshot.digest, snapshot.config.fingerprint_bits) as issued:
+        with atomic_folder(target) as temporary:
             keep_released(run_dir, snapshot)
             model = os.path.join(temporary, VERSION)
             export(snapshot.method.bake(snapshot.nets, issued.code), model)
-            issued.digest, issued.instance = sha256_folder(model), os.path.join(target, VERSION)
+            issued.digest = sha256_folder(model)
+        issued.instance = os.path.join(target, VERSION)
     return issued.instance, issued.digest
 
 
@@ -59,5 +63,6 @@ def released_snapshot(run_dir: str, registry: Registry) -> Snapshot:
     """The Snapshot that the registry's instances came from. Raises UserError if the run does not hold it."""
     known = registry.model()
     if known is None:
-        raise UserError(f'{registry.where} holds no users, so there is no one to attribute to; issue an instance first')
+        raise UserError(f'{registry.location} holds no users, so there is no one to attribute to; issue an instance '
+                        'first')
     return find_released(run_dir, known[0])

@@ -7,11 +7,13 @@ import numpy as np
 from dnnlib.pictures import labelled_rows, residual
 from fingerprints.matching import Attribution
 from fingerprints.statistics import threshold
+from release.attribute import Result
 
 AMPLIFICATION = 4
 
 
-def attribution_table(rows, num_bits: int, users: int, rates) -> str:
+def attribution_table(rows: Sequence[tuple[str, Optional[str], list[Result]]], num_bits: int, users: int,
+                      rates: Sequence[float]) -> str:
     """A text table: for each (source, expected user or None, Results), the share named right at each rate.
 
     Args:

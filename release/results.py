@@ -16,6 +16,8 @@ COLUMNS = ('image', 'sha256', 'reason', 'user', 'revoked', 'matching', 'num_bits
            'over_threshold', 'best_user', 'second_user', 'second_matching', 'fpr', 'model_digest', 'snapshot_kimg',
            'version', 'error')
 
+ERROR = 'error'
+
 
 def as_text(result: Result, context: dict[str, Any]) -> str:
     """One line: the file, who is named or why nobody is, the bits and the p-value."""
@@ -79,7 +81,7 @@ class Tally:
     def add(self, result: Result) -> None:
         """Counts one result."""
         if result.error:
-            self.reasons['error'] += 1
+            self.reasons[ERROR] += 1
             return
         self.reasons[result.attribution.reason] += 1
         if result.attribution.user:
@@ -88,12 +90,16 @@ class Tally:
     def summary(self) -> str:
         """One line such as '5 images: 3 named (alice 2, bob 1), 1 nobody, 1 error'."""
         total = sum(self.reasons.values())
-        parts = [f'{count} {reason}' + (f' ({self._named()})' if reason == NAMED else '')
-                 for reason, count in self.reasons.most_common()]
+        parts = [self._part(reason, count) for reason, count in self.reasons.most_common()]
         return f'{total} {"image" if total == 1 else "images"}: {", ".join(parts) or "nothing to attribute"}'
 
-    def _named(self):
-        return ', '.join(f'{name} {count}' for name, count in self.users.most_common())
+    def _part(self, reason, count):
+        if reason == ERROR and count > 1:
+            return f'{count} errors'
+        if reason == NAMED:
+            users = ', '.join(f'{name} {number}' for name, number in self.users.most_common())
+            return f'{count} named ({users})'
+        return f'{count} {reason}'
 
 
 def bits_needed(num_bits: int, users: int, fpr: float) -> str:
@@ -120,7 +126,7 @@ def _rounded_up(rate):
 
 def exit_code(tally: Tally) -> int:
     """0 if a user is named in at least one image, 3 if in none, 1 if any file could not be attributed."""
-    if tally.reasons['error']:
+    if tally.reasons[ERROR]:
         return 1
     return 0 if tally.reasons[NAMED] else 3
 

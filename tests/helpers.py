@@ -6,7 +6,9 @@ from dnnlib.util import write_json
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 # Networks that train in milliseconds; every phase occurs.
-TINY = dict(fmap_base=64, fmap_max=8, latent_dim=6, embedding_dim=8, fingerprint_bits=8, impl='ref', batch_size=8,
+TINY = dict(method='fingerprinted', signed_codes=False, embedding_gain=1.0, lambda_latent=5.0, lambda_fingerprint='30',
+            lambda_consistency='0:0-20:10', ema_kimg=2.0, readout_units=16, sign_map=2, warm_start_images=100,
+            fmap_base=64, fmap_max=8, latent_dim=6, embedding_dim=8, fingerprint_bits=8, impl='ref', batch_size=8,
             tick_kimg=1, total_kimg=4, snapshot_ticks=1, metrics='none', path_length_weight=2.0,
             path_length_interval=4, r1_gamma=1.0)
 BITS = 16
@@ -45,3 +47,19 @@ def save_run(folder, seed=0, **overrides):
     snapshots = os.path.join(folder, 'snapshots')
     tf.train.CheckpointManager(state.checkpoint(), snapshots, 1, checkpoint_name='snapshot').save(1)
     return folder
+
+
+def write_dataset(path, name, source, train_images, eval_images, skipped=None):
+    """Writes a dataset from two iterables of uint8 [H, W, 3], one per split; returns the Dataset."""
+    from datasets.skipped import Skipped
+    from datasets.writer import write_stream
+    splits = []
+
+    def images():
+        for split, given in (('train', train_images), ('eval', eval_images)):
+            for number, image in enumerate(given):
+                splits.append(split)
+                yield f'{split} {number}', image
+
+    skipped = Skipped() if skipped is None else skipped
+    return write_stream(path, name, source, images(), lambda index: splits[-1], skipped)

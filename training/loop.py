@@ -33,7 +33,7 @@ METRICS = 'metrics.jsonl'
 
 
 def train(plan, dataset, strategy=None):
-    """Trains on a datasets.tfrecord.Dataset to config.total_kimg, from the run folder's last snapshot if there is one.
+    """Trains on a datasets.reader.Dataset to config.total_kimg, from the run folder's last snapshot if there is one.
 
     Args:
         plan: training.config.Plan.

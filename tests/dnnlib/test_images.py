@@ -10,11 +10,11 @@ import zlib
 
 import numpy as np
 import pytest
-from mutants import attempt, mutate, originals
 from PIL import Image
 
 from dnnlib import images
 from dnnlib.images import FORMATS, ImageError, decode, read_file, to_float, to_float_tensor, to_uint8, to_uint8_tensor
+from mutants import attempt, mutate, originals
 
 RGB = np.random.RandomState(0).randint(0, 256, [12, 20, 3]).astype(np.uint8)
 
@@ -112,7 +112,7 @@ def test_a_truncated_file_is_told(format):
 
 
 def test_what_is_no_image_is_told():
-    for data in (b'', b'some text', b'\xff\xd8\xff', encode(Image.fromarray(RGB), 'EPS')):
+    for data in (b'', b'some text', b'\xff\xd8\xff'):
         assert reason(data) == 'not an image'
 
 
@@ -142,7 +142,8 @@ def test_hundreds_of_mutants_of_every_format():
         outcome = attempt(mutant)
         assert time.monotonic() - begun < 1, format
         outcomes.add(outcome)
-        assert format in (*FORMATS, 'MPO') or outcome in ('not an image', 'truncated or damaged'), format
+        assert format in (*FORMATS, 'MPO') or outcome in ('not an image', images.NOT_ACCEPTED,
+                                                                  'truncated or damaged'), format
     assert len(made) > 500 and {'decoded', 'not an image', 'truncated or damaged'} <= outcomes
 
 
@@ -197,7 +198,8 @@ def test_no_other_format_is_tried(format, monkeypatch):
     monkeypatch.setattr(subprocess, 'Popen', lambda *args, **kwargs: pytest.fail(f'runs {args}'))
     file = io.BytesIO()
     Image.fromarray(RGB).convert('F' if format == 'SPIDER' else 'RGB').save(file, format)
-    assert reason(file.getvalue()) in ('not an image', 'truncated or damaged')
+    known = format in ('EPS', 'ICO', 'DDS', 'AVIF', 'JPEG2000', 'PDF')
+    assert reason(file.getvalue()) == (images.NOT_ACCEPTED if known else 'not an image')
 
 
 def test_read_file_takes_regular_files_and_links_to_them(tmp_path):
@@ -207,18 +209,18 @@ def test_read_file_takes_regular_files_and_links_to_them(tmp_path):
 
 
 def special(path, kind):
-    if kind == 'a folder':
+    if kind == 'folder':
         os.mkdir(path)
-    elif kind == 'a named pipe':
+    elif kind == 'named pipe':
         os.mkfifo(path)
-    elif kind == 'a socket':
+    elif kind == 'socket':
         with socket.socket(socket.AF_UNIX) as one:
             one.bind(path)
     else:
         os.symlink('/dev/zero', path)
 
 
-@pytest.mark.parametrize('kind', ['a folder', 'a named pipe', 'a socket', 'a device'])
+@pytest.mark.parametrize('kind', ['folder', 'named pipe', 'socket', 'device'])
 def test_read_file_refuses_every_other_kind_at_once(tmp_path, kind):
     special(str(tmp_path / 'x.png'), kind)
     code = 'import sys, dnnlib.images as i\ntry: i.read_file(sys.argv[1])\nexcept i.ImageError as e: print(e)'
@@ -233,7 +235,7 @@ def test_a_pipe_that_takes_the_place_of_a_file_does_not_hang(tmp_path, monkeypat
     os.mkfifo(tmp_path / 'pipe')
     look = os.stat
     monkeypatch.setattr(os, 'stat', lambda path: look(tmp_path / 'file'))
-    with pytest.raises(ImageError, match='a named pipe, not a file'):
+    with pytest.raises(ImageError, match='named pipe, not a file'):
         read_file(tmp_path / 'pipe')
 
 

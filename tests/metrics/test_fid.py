@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 from scipy import linalg
 
-from datasets.tfrecord import write_dataset
 from dnnlib.util import UsageError, UserError
+from helpers import write_dataset
 from metrics import fid
 from metrics.base import Model, Options, run_metric
 from metrics.fid import Moments, frechet_distance, real_moments
@@ -96,25 +96,25 @@ def make_model(images, batch_size=8):
 
 def test_real_statistics_are_computed_once(rng, tmp_path):
     dataset, images = make_dataset(rng, tmp_path / 'data')
-    network, cache = ChannelMeans(), str(tmp_path / 'cache')
-    first = real_moments(network, dataset, 'eval', 20, cache)
+    network = ChannelMeans()
+    first = real_moments(network, dataset, 'eval', 20)
     np.testing.assert_allclose(first.covariance, np.cov(images[:20].mean(axis=(1, 2)).T))
-    again = real_moments(network, dataset, 'eval', 20, cache)
+    again = real_moments(network, dataset, 'eval', 20)
     assert network.seen == 20 and again.count == 20
     assert (again.mean == first.mean).all() and (again.covariance == first.covariance).all()
-    assert real_moments(network, dataset, 'eval', 30, cache).count == 30 and network.seen == 50
-    real_moments(network, dataset, 'train', 4, cache)
+    assert real_moments(network, dataset, 'eval', 30).count == 30 and network.seen == 50
+    real_moments(network, dataset, 'train', 4)
     other = ChannelMeans()
     other.sha256 = 'b' * 64
-    real_moments(other, dataset, 'eval', 20, cache)
-    assert network.seen == 54 and other.seen == 20 and len(os.listdir(os.path.join(cache, 'fid'))) == 4
+    real_moments(other, dataset, 'eval', 20)
+    assert network.seen == 54 and other.seen == 20 and len(os.listdir(tmp_path / 'cache' / 'fid')) == 4
 
 
 @pytest.mark.parametrize('damage', ['text', 'cut', 'flipped', 'another key', 'no npz'])
 def test_a_damaged_cache_is_computed_again(rng, tmp_path, damage):
     dataset, _ = make_dataset(rng, tmp_path / 'data')
-    network, cache = ChannelMeans(), str(tmp_path / 'cache')
-    expected = real_moments(network, dataset, 'eval', 20, cache)
+    network = ChannelMeans()
+    expected = real_moments(network, dataset, 'eval', 20)
     [name] = os.listdir(tmp_path / 'cache' / 'fid')
     path = tmp_path / 'cache' / 'fid' / name
     data = path.read_bytes()
@@ -127,28 +127,28 @@ def test_a_damaged_cache_is_computed_again(rng, tmp_path, damage):
         half = len(data) // 2
         path.write_bytes({'text': b'hello', 'cut': data[:half],
                           'flipped': data[:half] + bytes([data[half] ^ 255]) + data[half + 1:]}[damage])
-    moments = real_moments(network, dataset, 'eval', 20, cache)
+    moments = real_moments(network, dataset, 'eval', 20)
     assert network.seen == 40 and (moments.covariance == expected.covariance).all()
     assert Moments.load(path, str(np.load(path)['key'])).count == 20  # and it is whole again
 
 
 @pytest.fixture
 def fake_network(monkeypatch):
-    monkeypatch.setattr(fid, 'find_graph', lambda path, cache: path)
+    monkeypatch.setattr(fid, 'find_graph', lambda path: path)
     monkeypatch.setattr(fid, 'Inception', ChannelMeans)
 
 
 def test_the_same_images_score_zero_after_rounding_and_others_do_not(rng, tmp_path, fake_network):
     dataset, images = make_dataset(rng, tmp_path / 'data')
-    options = Options(cache=str(tmp_path / 'cache'))
+    options = Options()
     record = run_metric('fid', make_model(images), dataset, options)
     assert record['metric'] == 'fid3' and record['value'] < 1e-9
     assert (record['images'], record['reals'], record['split'], record['features']) == (30, 30, 'eval', 3)
     assert record['full_rank'] and record['graph_sha256'] == 'a' * 64 and record['dataset'] == 'noise'
     assert run_metric('fid', make_model(images // 2), dataset, options)['value'] > 100
-    few = run_metric('fid', make_model(images), dataset, Options(num_images=3, cache=str(tmp_path / 'cache')))
+    few = run_metric('fid', make_model(images), dataset, Options(num_images=3))
     assert (few['images'], few['reals'], few['full_rank']) == (3, 3, False) and few['value'] < 1e-9
-    many = run_metric('fid', make_model(images), dataset, Options(num_images=60, cache=str(tmp_path / 'cache')))
+    many = run_metric('fid', make_model(images), dataset, Options(num_images=60))
     assert (many['images'], many['reals']) == (60, 30)
 
 
@@ -176,8 +176,7 @@ def test_on_the_cut_network_photographs_are_nearer_to_photographs_than_to_noise(
                 pictures.append(np.asarray(image.convert('RGB').resize([64, 64])))
     pictures = np.stack(pictures)
     dataset = write_dataset(str(tmp_path / 'data'), 'signs', 'photographs', pictures[:1], pictures[1:24])
-    options = Options(inception=os.path.join(shared, 'inception', 'inception-2015-12-05-mixed_7.pb'),
-                      cache=str(tmp_path / 'cache'))
+    options = Options(inception=os.path.join(shared, 'inception', 'inception-2015-12-05-mixed_7.pb'))
     noise = rng.integers(0, 256, [23, 64, 64, 3], dtype=np.uint8)
 
     def score(images):

@@ -106,9 +106,9 @@ def no_graph_by_environment(monkeypatch):
 
 def test_the_graph_is_downloaded_once(archive, tmp_path):
     archive, requests = archive
-    path = find_graph(cache=str(tmp_path / 'cache'), archive=archive)
+    path = find_graph(archive=archive)
     assert sha256_file(path) == archive.member_sha256 and os.listdir(tmp_path / 'cache') == [archive.member]
-    assert find_graph(cache=str(tmp_path / 'cache'), archive=archive) == path
+    assert find_graph(archive=archive) == path
     assert requests == ['/inception.tgz']
     assert Inception(path).dims == 3
 
@@ -121,7 +121,7 @@ def test_the_graph_is_downloaded_once(archive, tmp_path):
 def test_a_failed_download_says_what_to_put_where(archive, tmp_path, changes, reason):
     archive = altered(archive[0], **changes)
     with pytest.raises(UserError, match='cannot download the FID network from http://127.0.0.1') as caught:
-        find_graph(cache=str(tmp_path / 'cache'), archive=archive)
+        find_graph(archive=archive)
     message = str(caught.value)
     assert reason in message and str(tmp_path / 'cache' / archive.member) in message and '\n' not in message
     assert os.listdir(tmp_path / 'cache') == []
@@ -134,14 +134,15 @@ def test_an_archive_cut_short_is_not_kept(archive, tmp_path):
     digest = hashlib.sha256(packed.read_bytes()).hexdigest()  # even if its sha256 were right
     for changes in ({}, {'sha256': digest}):
         with pytest.raises(UserError, match='cannot download'):
-            find_graph(cache=str(tmp_path / 'cache'), archive=altered(archive, **changes))
+            find_graph(archive=altered(archive, **changes))
     assert os.listdir(tmp_path / 'cache') == []
 
 
 def test_an_altered_graph_in_the_cache_is_told(archive, tmp_path):
-    (tmp_path / archive[0].member).write_bytes(b'altered')
+    (tmp_path / 'cache').mkdir()
+    (tmp_path / 'cache' / archive[0].member).write_bytes(b'altered')
     with pytest.raises(UserError, match='delete it and it is downloaded again'):
-        find_graph(cache=str(tmp_path), archive=archive[0])
+        find_graph(archive=archive[0])
     assert archive[1] == []
 
 
@@ -153,10 +154,9 @@ def test_a_path_goes_before_the_environment_and_that_before_the_cache(tmp_path, 
         find_graph('/absent.pb')
 
 
-def test_the_cache_folder_is_given_or_by_environment_or_the_users(tmp_path, monkeypatch):
+def test_the_cache_folder_is_named_by_environment_or_the_users(tmp_path, monkeypatch):
     monkeypatch.delenv('FINGERPRINTING_CACHE', raising=False)
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
     assert cache_folder() == str(tmp_path / 'stylegan2-fingerprinting')
     monkeypatch.setenv('FINGERPRINTING_CACHE', str(tmp_path / 'mine'))
     assert cache_folder() == str(tmp_path / 'mine') and os.path.isdir(tmp_path / 'mine')
-    assert cache_folder(str(tmp_path / 'given')) == str(tmp_path / 'given')

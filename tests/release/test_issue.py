@@ -9,6 +9,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from dnnlib.util import UserError, sha256_folder
+from fingerprints.codes import code_to_text
 from fingerprints.registry import Registry
 from helpers import save_run
 from release.issue import issue, released_snapshot
@@ -32,7 +33,7 @@ def expected_images(run_dir, code):
 def test_instance_equals_the_generator_with_the_fingerprint(released, name):
     run_dir, registry, instances = released
     signatures = load(os.path.join(instances, name, '1'))
-    expected = expected_images(run_dir, registry.get(name).code)
+    expected = expected_images(run_dir, registry.code(name))
     images = signatures['float'](latents=LATENTS)['images'].numpy()
     np.testing.assert_allclose(images, expected, atol=1e-4)
     assert np.abs(images).max() > 0.1
@@ -78,8 +79,8 @@ def test_only_the_plain_generator_is_in_the_folder(released):
                     for root, _, files in os.walk(folder) for file in files)
     for secret in (b'affine', b'embedding', b'E/dense', b'F/output', b'D/output', b'fingerprints'):
         assert secret not in data, secret
-    code = registry.get('alice').code
-    forms = [registry.get('alice').bits.encode(), code.tobytes(), np.packbits(code).tobytes()]
+    code = registry.code('alice')
+    forms = [code_to_text(code).encode(), code.tobytes(), np.packbits(code).tobytes()]
     forms += [code.astype(dtype).tobytes() for dtype in ('<f4', '<f8', '<i4', '<i8', '<f2')]
     snapshot = Snapshot(run_dir, impl='ref')
     forms += [snapshot.nets['E'](code[None].astype(np.float32)).numpy().tobytes()]
@@ -110,8 +111,8 @@ def test_registry_knows_the_instance(released):
     run_dir, registry, instances = released
     user = registry.get('bob')
     assert user.digest == sha256_folder(os.path.join(instances, 'bob', '1'))
-    assert user.model == Snapshot(run_dir).digest == released_snapshot(run_dir, registry).digest
-    assert len(user.bits) == 16 and user.bits != registry.get('alice').bits
+    assert user.model_digest == Snapshot(run_dir).digest == released_snapshot(run_dir, registry).digest
+    assert len(registry.code('bob')) == 16 and (registry.code('bob') != registry.code('alice')).any()
 
 
 def test_failed_export_leaves_nothing(run_dir, tmp_path, monkeypatch):
@@ -134,10 +135,22 @@ def test_bad_names(run_dir, tmp_path, name):
     assert not os.path.exists(tmp_path / 'instances')
 
 
-def test_existing_folder_is_kept(released):
-    run_dir, registry, instances = released
+def test_a_name_is_issued_once(released, tmp_path):
+    run_dir, registry, _ = released
+    with pytest.raises(UserError, match='has an instance already'):
+        issue(run_dir, registry, 'alice', str(tmp_path / 'elsewhere'))
+    assert os.listdir(tmp_path) == []
+
+
+def test_existing_folder_is_kept_and_its_name_stays_free(run_dir, tmp_path):
+    registry = Registry(str(tmp_path / 'registry.sqlite'), create=True)
+    (tmp_path / 'instances' / 'carol').mkdir(parents=True)
     with pytest.raises(UserError, match='exists already'):
-        issue(run_dir, registry, 'alice', instances)
+        issue(run_dir, registry, 'carol', str(tmp_path / 'instances'))
+    assert registry.history() == []
+    (tmp_path / 'instances' / 'carol').rmdir()
+    issue(run_dir, registry, 'carol', str(tmp_path / 'instances'))
+    assert [user.name for user in registry.list()] == ['carol'] and registry.verify() == []
 
 
 def test_partly_modulated_and_plain_models(tmp_path):
@@ -145,7 +158,7 @@ def test_partly_modulated_and_plain_models(tmp_path):
     registry = Registry(str(tmp_path / 'registry.sqlite'), create=True)
     folder, _ = issue(run_dir, registry, 'dave', str(tmp_path / 'instances'))
     np.testing.assert_allclose(load(folder)['float'](latents=LATENTS)['images'],
-                               expected_images(run_dir, registry.get('dave').code), atol=1e-4)
+                               expected_images(run_dir, registry.code('dave')), atol=1e-4)
     plain = save_run(str(tmp_path / 'plain'), method='stylegan2')
     with pytest.raises(UserError, match='without fingerprints'):
         issue(plain, Registry(str(tmp_path / 'other.sqlite'), create=True), 'erin', str(tmp_path / 'instances'))

@@ -113,6 +113,14 @@ def test_skipped_files_are_listed_when_none_is_left(place, capsys):
     assert 'skipped 3.png: smaller than 32x32' in printed and len(printed.splitlines()) == 5
 
 
+def test_splits_too_small_to_be_useful_are_noted(place, capsys):
+    assert call('dataset_tool.py', 'photos', '--resolution=16', '--max-images=2') == 0
+    printed = capsys.readouterr().out
+    assert 'one image to train on is too few' in printed and 'no images are held out' not in printed
+    assert call('dataset_tool.py', 'photos', '--resolution=16', '--eval-fraction=0', '--force') == 0
+    assert 'no images are held out' in capsys.readouterr().out
+
+
 def start(*words):
     return subprocess.Popen([sys.executable, os.path.join(ROOT, words[0]), *words[1:]], text=True,
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)

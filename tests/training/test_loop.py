@@ -14,9 +14,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from datasets.tfrecord import write_dataset
 from dnnlib.util import UserError, read_json, read_json_lines, write_json
-from helpers import ROOT, TINY, tiny_config
+from helpers import ROOT, TINY, tiny_config, write_dataset
 from training.config import Plan
 from training.loop import train
 from training.snapshot import Snapshot, list_snapshots, snapshot_files

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from datasets.tfrecord import open_dataset, write_dataset
+from datasets.reader import open_dataset
 from dnnlib.util import UsageError, UserError
-from helpers import ROOT, TINY, tiny_config
+from helpers import ROOT, TINY, tiny_config, write_dataset
 from training import xla_export
 from training.snapshot import Snapshot
 from training.state import TrainState

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from datasets import tfrecord
+from datasets import writer
+from datasets.reader import open_dataset
 from datasets.skipped import Skipped
 from dnnlib.util import UserError
-from helpers import ROOT
+from helpers import ROOT, write_dataset
 
 TRAIN, EVAL = 23, 9
 
@@ -25,9 +26,9 @@ def make_images(count, seed=0, side=16):
 def dataset(tmp_path_factory):
     """23 images to train on in three shards, 9 to evaluate in one."""
     patch = pytest.MonkeyPatch()
-    patch.setattr(tfrecord, 'SHARD_BYTES', 10 * 16 * 16 * 3)
+    patch.setattr(writer, 'SHARD_BYTES', 10 * 16 * 16 * 3)
     path = str(tmp_path_factory.mktemp('datasets') / 'noise')
-    made = tfrecord.write_dataset(path, 'noise', 'random bytes', make_images(TRAIN), make_images(EVAL, seed=1))
+    made = write_dataset(path, 'noise', 'random bytes', make_images(TRAIN), make_images(EVAL, seed=1))
     patch.undo()
     return made
 
@@ -71,7 +72,7 @@ def test_shards_are_plain_tfrecords_of_examples(dataset):
 
 
 def test_the_same_images_give_the_same_bytes_and_other_images_another_digest(dataset, tmp_path):
-    digests = [tfrecord.write_dataset(str(tmp_path / name), name, 'random bytes', iter(train), iter(evaluation)).digest
+    digests = [write_dataset(str(tmp_path / name), name, 'random bytes', iter(train), iter(evaluation)).digest
                for name, train, evaluation in [('a', make_images(TRAIN), make_images(EVAL, seed=1)),
                                                ('b', make_images(TRAIN), make_images(EVAL, seed=1)),
                                                ('c', make_images(TRAIN)[::-1], make_images(EVAL, seed=1)),
@@ -85,7 +86,7 @@ def test_duplicates_are_dropped_within_and_across_splits(tmp_path):
     skipped = Skipped()
     skipped.add('a.txt', 'not an image')
     skipped.add('b.txt', 'not an image')
-    made = tfrecord.write_dataset(str(tmp_path / 'd'), 'd', 'random bytes', [*train, train[2], train[0]],
+    made = write_dataset(str(tmp_path / 'd'), 'd', 'random bytes', [*train, train[2], train[0]],
                                   [train[5], *evaluation, evaluation[0]], skipped)
     np.testing.assert_array_equal(np.concatenate(list(made.images('train'))), train)
     np.testing.assert_array_equal(np.concatenate(list(made.images('eval'))), evaluation)
@@ -95,7 +96,7 @@ def test_duplicates_are_dropped_within_and_across_splits(tmp_path):
 def test_an_image_of_one_value_is_found_in_its_record(tmp_path):
     """Whatever its pixels, an image starts at the same place of its record."""
     flat = np.stack([np.full([16, 16, 3], value, np.uint8) for value in range(256)])
-    made = tfrecord.write_dataset(str(tmp_path / 'flat'), 'flat', 'flat', flat, [])
+    made = write_dataset(str(tmp_path / 'flat'), 'flat', 'flat', flat, [])
     np.testing.assert_array_equal(np.concatenate(list(made.images('train'))), flat)
 
 
@@ -131,11 +132,6 @@ def test_workers_together_read_what_one_would(dataset, num_shards):
     np.testing.assert_array_equal(together.reshape(whole.shape), whole)
 
 
-def test_without_shuffling_the_order_is_as_stored(dataset):
-    stored = make_images(TRAIN)
-    np.testing.assert_array_equal(read(dataset, 12, 4, seed=0, shuffle=False), np.concatenate([stored] * 3)[:48])
-
-
 def test_a_batch_may_be_larger_than_the_dataset(dataset):
     assert read(dataset, 1, 3 * TRAIN, seed=0).shape == (3 * TRAIN, 16, 16, 3)
 
@@ -148,14 +144,14 @@ def test_batches_go_through_a_distribution_strategy(dataset):
 
 def test_a_program_may_end_while_a_stream_is_open(dataset):
     """Threads of tf.data that are still reading must not keep a program from ending."""
-    program = ('import sys; from datasets.tfrecord import open_dataset\n'
+    program = ('import sys; from datasets.reader import open_dataset\n'
                'batches = iter(open_dataset(sys.argv[1]).batches("train", 512, seed=0)); next(batches); sys.exit(3)')
     result = subprocess.run([sys.executable, '-c', program, dataset.path], cwd=ROOT, timeout=60, capture_output=True)
     assert result.returncode == 3
 
 
 def test_an_empty_split_is_told(tmp_path):
-    made = tfrecord.write_dataset(str(tmp_path / 'd'), 'd', 'random bytes', make_images(3), [])
+    made = write_dataset(str(tmp_path / 'd'), 'd', 'random bytes', make_images(3), [])
     assert made.num_images('eval') == 0
     with pytest.raises(UserError, match='no eval images.*--eval-fraction'):
         next(made.images('eval'))
@@ -165,7 +161,7 @@ def test_an_empty_split_is_told(tmp_path):
 
 def write_nothing_raising(tmp_path, images, match):
     with pytest.raises(UserError, match=match) as caught:
-        tfrecord.write_dataset(str(tmp_path / 'd'), 'd', 'some pictures', images, [])
+        write_dataset(str(tmp_path / 'd'), 'd', 'some pictures', images, [])
     assert os.listdir(tmp_path) == [] and '\n' not in str(caught.value)
 
 
@@ -182,7 +178,7 @@ def test_a_failing_source_leaves_nothing_behind(tmp_path):
         yield from make_images(3)
         raise KeyboardInterrupt
     with pytest.raises(KeyboardInterrupt):
-        tfrecord.write_dataset(str(tmp_path / 'd'), 'd', 'some pictures', failing(), [])
+        write_dataset(str(tmp_path / 'd'), 'd', 'some pictures', failing(), [])
     assert os.listdir(tmp_path) == []
 
 
@@ -199,7 +195,7 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path):
 def test_an_existing_folder_is_left_alone(tmp_path):
     (tmp_path / 'd').mkdir()
     with pytest.raises(UserError, match='exists already'):
-        tfrecord.write_dataset(str(tmp_path / 'd'), 'd', 'random bytes', make_images(3), [])
+        write_dataset(str(tmp_path / 'd'), 'd', 'random bytes', make_images(3), [])
     assert os.listdir(tmp_path / 'd') == []
 
 
@@ -207,10 +203,10 @@ def test_a_truncated_or_missing_shard_is_named_on_opening(copy):
     shard = copy / 'train-00001-of-00003.tfrecord'
     os.truncate(shard, shard.stat().st_size - 1)
     with pytest.raises(UserError, match='train-00001-of-00003.tfrecord is .* bytes long instead of .*truncated'):
-        tfrecord.open_dataset(str(copy))
+        open_dataset(str(copy))
     shard.unlink()
     with pytest.raises(UserError, match='train-00001-of-00003.tfrecord is missing'):
-        tfrecord.open_dataset(str(copy))
+        open_dataset(str(copy))
 
 
 def test_a_flipped_bit_is_named_before_reading(copy):
@@ -220,17 +216,17 @@ def test_a_flipped_bit_is_named_before_reading(copy):
     shard.write_bytes(data)
     damaged = 'train-00002-of-00003.tfrecord is damaged'
     with pytest.raises(UserError, match=damaged):
-        tfrecord.open_dataset(str(copy)).verify()
+        open_dataset(str(copy)).verify()
     with pytest.raises(UserError, match=damaged):
-        tfrecord.open_dataset(str(copy)).batches('train', 4, seed=0)
+        open_dataset(str(copy)).batches('train', 4, seed=0)
     with pytest.raises(UserError, match=damaged):
-        list(tfrecord.open_dataset(str(copy)).images('train'))
-    next(tfrecord.open_dataset(str(copy)).images('train', 20))  # the first two shards are whole
-    next(tfrecord.open_dataset(str(copy)).images('eval'))
+        list(open_dataset(str(copy)).images('train'))
+    next(open_dataset(str(copy)).images('train', 20))  # the first two shards are whole
+    next(open_dataset(str(copy)).images('eval'))
 
 
 def test_a_shard_cut_while_in_use_is_named(copy):
-    opened = tfrecord.open_dataset(str(copy))
+    opened = open_dataset(str(copy))
     batches = opened.images('train', batch_size=1)
     next(batches)
     os.truncate(copy / 'train-00000-of-00003.tfrecord', 100)
@@ -251,21 +247,21 @@ def test_an_altered_manifest_is_refused(copy, change, match):
     change(manifest)
     (copy / 'manifest.json').write_text(json.dumps(manifest))
     with pytest.raises(UserError, match=match):
-        tfrecord.open_dataset(str(copy))
+        open_dataset(str(copy))
 
 
 @pytest.mark.parametrize('text', ['', '[]', '{"format": 1'])
 def test_a_broken_manifest_is_refused(copy, text):
     (copy / 'manifest.json').write_text(text)
     with pytest.raises(UserError, match='manifest.json'):
-        tfrecord.open_dataset(str(copy))
+        open_dataset(str(copy))
 
 
 def test_no_dataset_is_told_with_the_remedy(tmp_path):
     with pytest.raises(UserError, match='nowhere does not exist; make one with: python dataset_tool.py'):
-        tfrecord.open_dataset(str(tmp_path / 'nowhere'))
+        open_dataset(str(tmp_path / 'nowhere'))
     with pytest.raises(UserError, match='no manifest.json'):
-        tfrecord.open_dataset(str(tmp_path))
+        open_dataset(str(tmp_path))
 
 
 def test_the_manifest_holds_no_machine_paths(dataset):
