@@ -12,11 +12,12 @@ def make_parser():
     parser.add_argument('--run', default='results/digits-quickstart', help="the training run's folder")
     parser.add_argument('--kimg', type=int, help='which snapshot (default: the latest)')
     parser.add_argument('--metrics', default='bit_accuracy', help='comma-separated: bit_accuracy, fid, '
-                        'robustness')
+                        'forgery, robustness')
     parser.add_argument('--num-images', type=int, help="images to generate (default: each metric's own)")
     parser.add_argument('--dataset', help="the reference, a name or folder (default: the run's own)")
     parser.add_argument('--data-dir', default='data', help='where datasets lie')
-    parser.add_argument('--split', choices=['eval', 'train'], default='eval', help='part of the dataset for fid')
+    parser.add_argument('--split', choices=['eval', 'train'], default='eval', help='part of the dataset for fid and '
+                        'forgery')
     parser.add_argument('--inception', help='frozen Inception graph for fid (default: downloaded once and checked)')
     parser.add_argument('--batch-size', type=int, default=64, help='images generated at once')
     parser.add_argument('--seed', type=int, default=0, help='seed of latents and fingerprints')

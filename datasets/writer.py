@@ -45,14 +45,15 @@ def write_stream(path, name, source, images, split_of, skipped, minimum=1, total
         UserError: the folder exists or can't be written, an image has another shape or type, there is none to train on,
             or there are fewer than `minimum` images.
     """
-    distinct = enumerate(_distinct(progress(images, total=total, unit=' images', desc=name), set(), skipped))
+    distinct = enumerate(_distinct(progress(images, total=total, unit=' images', desc=name), skipped))
     pairs = ((split_of(index), image) for index, image in distinct)
     enough = itertools.takewhile(lambda pair: pair[0] is not None, pairs)
     return _write(path, name, source, enough, skipped, minimum, replace)
 
 
-def _distinct(images, seen, skipped):
-    """Of pairs (name, image), the images whose pixels are not in `seen` yet; notes the others."""
+def _distinct(images, skipped):
+    """Of pairs (name, image), the images whose pixels were not seen yet; notes the others."""
+    seen = set()
     for name, image in images:
         key = hashlib.blake2b(np.ascontiguousarray(image), digest_size=16).digest()
         if key in seen:

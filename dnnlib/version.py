@@ -1,7 +1,7 @@
 """The project's version. setup.py runs this file, so it imports nothing but the standard library."""
 import platform
 
-VERSION = '0.1.0'
+VERSION = '0.2.0'
 
 
 def versions():

@@ -47,9 +47,11 @@ def demo(out, total_kimg=None):
     print('2. Bit accuracy over 1000 latents and fingerprints', flush=True)
     accuracy = run_metric('bit_accuracy', snapshot.model(), dataset, Options(num_images=1000))
     print(f'   float {accuracy["float"]:.4f}  uint8 {accuracy["uint8"]:.4f}  saved PNG {accuracy["png"]:.4f}')
+    forgery = run_metric('forgery', snapshot.model(), dataset, Options())
+    print(f'   copied marks: {forgery["summary"]}', flush=True)
     rows, report = release(out, run_dir, dataset, snapshot.config)
     print(attribution_table(rows, config.fingerprint_bits, len(USERS), RATES))
-    write_json(os.path.join(out, 'report.json'), {'bit_accuracy': accuracy, 'images': report})
+    write_json(os.path.join(out, 'report.json'), {'bit_accuracy': accuracy, 'forgery': forgery, 'images': report})
     print(f'The picture: {os.path.join(out, "demo.png")}')
     return time.time() - begun
 

@@ -3,6 +3,7 @@ import contextlib
 import os
 import sqlite3
 from collections.abc import Iterator
+from typing import Callable
 
 import sqlalchemy as sa
 
@@ -45,23 +46,23 @@ class Database:
         except sa.exc.DBAPIError as error:
             raise UserError(_explain(self.location, error.orig)) from None
 
-    def create_tables(self, schema: sa.MetaData, version: str, first_rows: dict[sa.Table, dict]) -> None:
-        """Makes the tables and their first rows, if they are absent; all of them or none.
+    def create_tables(self, schema: sa.MetaData, version: str, fill: Callable[[sa.Connection], None]) -> bool:
+        """Makes the tables and has `fill` insert their first rows, in one transaction. Returns whether it did.
 
-        Raises UserError if the database holds something else.
+        It does nothing if they are there. Raises UserError if the database holds something else.
         """
         with self.transaction() as connection:
-            if _check_purpose(connection, schema, self.location):
-                return
+            if _holds_registry(connection, self.location):
+                return False
         if self.is_sqlite:
             self._write_ahead()
         with self.transaction(write=True) as connection:
-            if _check_purpose(connection, schema, self.location):  # another process was faster
-                return
+            if _holds_registry(connection, self.location):  # another process was faster
+                return False
             schema.create_all(connection)
             connection.execute(schema.tables['meta'].insert().values(key='schema_version', value=version))
-            for table, row in first_rows.items():
-                connection.execute(table.insert().values(**row))
+            fill(connection)
+        return True
 
     def _write_ahead(self):
         """Lets readers of the SQLite file go on while another process appends. The file remembers it."""
@@ -83,8 +84,8 @@ class Database:
         return [line for line in lines if line != 'ok']
 
 
-def _check_purpose(connection, schema, location):
-    """Whether the tables are there. Raises UserError if those of another program, or another version's, are."""
+def _holds_registry(connection, location):
+    """Whether a registry's tables are there, of any version. Raises UserError if those of another program are."""
     present = set(sa.inspect(connection).get_table_names())
     if 'meta' not in present and present:
         raise UserError(f'{location} is a database of something else; choose another registry')

@@ -7,7 +7,7 @@ from typing import Any, Callable, Optional
 import numpy as np
 
 from dnnlib.util import UserError
-from fingerprints.codes import packed, text_to_code, unpacked
+from fingerprints.codes import check_num_bits, packed, text_to_code, unpacked
 from fingerprints.ledger import Event
 
 NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9._-]{0,63}')
@@ -128,25 +128,31 @@ class State:
             raise Contradiction('a registry is created once')
 
     def _model_registered(self, event, fields):
-        digest = fields['model_digest']
+        digest, num_bits, distance = _text(fields, 'model_digest'), fields['num_bits'], fields['minimum_distance']
         if digest in self.models:
             raise Contradiction(f'the model {digest[:12]} is registered already')
-        self.models[digest] = Model(digest, fields['num_bits'], fields['minimum_distance'])
+        check_num_bits(num_bits)
+        if not 1 <= distance <= num_bits or type(distance) is not int or type(num_bits) is not int:
+            raise Contradiction(f'{distance} is no minimum distance of codes of {num_bits} bits')
+        self.models[digest] = Model(digest, num_bits, distance)
 
     def _code_reserved(self, event, fields):
-        name, model = fields['name'], self.models.get(fields['model_digest'])
+        name, user, model = _text(fields, 'name'), _text(fields, 'user'), self.models.get(fields['model_digest'])
+        check_name(name)
+        check_name(user)
         if self.find(name) or model is None:
             raise Contradiction(f'{name!r} has an instance already' if model else 'its model is not registered')
-        instance = Instance(event.seq, name, fields['user'], model.digest, RESERVED, fields.get('at', event.time))
+        instance = Instance(event.seq, name, user, model.digest, RESERVED, _when(event))
+        process = _process(fields)
         if self._unseal is not None:
-            code = text_to_code(self._unseal(fields['code'], name))
+            code = text_to_code(self._unseal(_text(fields, 'code'), name))
             if len(code) != model.num_bits:
                 raise Contradiction(f'its code has {len(code)} bits, its model {model.num_bits}')
             model.codes.append(code)
         model.holders.append(instance)
         self.instances[name.lower()] = instance
         self.history.append(instance)
-        self.processes[name.lower()] = fields.get('process', {})
+        self.processes[name.lower()] = process
 
     def _open(self, fields):
         """The open reservation that an event of these fields ends."""
@@ -158,13 +164,13 @@ class State:
 
     def _issued(self, event, fields):
         instance = self._open(fields)
-        instance.state, instance.issued_at = ISSUED, fields.get('at', event.time)
-        instance.digest, instance.location = fields['digest'], fields['location']
+        instance.state, instance.issued_at = ISSUED, _when(event)
+        instance.digest, instance.location = _text(fields, 'digest'), _text(fields, 'location')
 
     def _abandoned(self, event, fields):
         instance = self._open(fields)
         del self.instances[instance.name.lower()]  # the name is free again, the code is not
-        instance.state, instance.reason = ABANDONED, fields['reason']
+        instance.state, instance.reason = ABANDONED, _text(fields, 'reason')
         instance.name = f'{instance.name}#{instance.id}'
 
     def _issued_instance(self, fields):
@@ -175,17 +181,42 @@ class State:
 
     def _misuse_known(self, event, fields):
         instance = self._issued_instance(fields)
-        instance.known_at = min(filter(None, [instance.known_at, fields['known_at']]))
-        instance.reason = fields['reason']
+        instance.known_at = _earlier(instance.known_at, _text(fields, 'known_at'))
+        instance.reason = _text(fields, 'reason')
 
     def _revoked(self, event, fields):
         instance = self._issued_instance(fields)
-        instance.state, instance.revoked_at = REVOKED, fields.get('at', event.time)
-        instance.reason = fields['reason']
-        instance.known_at = min(filter(None, [instance.known_at, fields['known_at']]), default=None)
+        instance.state, instance.revoked_at = REVOKED, _when(event)
+        instance.reason = _text(fields, 'reason')
+        instance.known_at = _earlier(instance.known_at, fields['known_at'])
 
     def _noted(self, event, fields):
         """Kinds that change nothing: who attributed or exported what is in the ledger itself."""
+
+
+def _text(fields, key):
+    if not isinstance(fields[key], str):
+        raise ValueError(f'{key} is not a text')
+    return fields[key]
+
+
+def _when(event):
+    """When it happened: when it was recorded, but for what was taken over from a registry of version 1."""
+    return _earlier(None, event.fields.get('at', event.time))
+
+
+def _earlier(known, time):
+    """The earlier of two times, either of which may be None. Raises ValueError for what is no time of the ledger's."""
+    if time is not None:
+        datetime.datetime.fromisoformat(time)
+    return min(filter(None, [known, time]), default=None)
+
+
+def _process(fields):
+    process = fields.get('process', {})
+    if not isinstance(process, dict) or (process and (type(process['pid']) is not int or process['pid'] < 1)):
+        raise ValueError('process is none')
+    return process
 
 
 HANDLERS = {

@@ -71,13 +71,18 @@ class Registry:
         self._actor = actor or current_actor()
         self._lock = threading.RLock()
         if create:
-            sealing = new_parameters(key) if key is not None else None
-            first = Chain().next_event(now(), self._actor, 'registry_created', {'version': 2, 'sealing': sealing})
-            self._database.create_tables(SCHEMA, SCHEMA_VERSION, {EVENTS: first.row()})
+            self._create(key)
         with self._database.transaction() as connection:
             _check_version(connection, self.location)
         self._sealer = self._open_sealer(key)
         self._start_over()
+
+    def _create(self, key):
+        def first_event(connection):
+            sealing = new_parameters(key) if key is not None else None
+            first = Chain().next_event(now(), self._actor, 'registry_created', {'version': 2, 'sealing': sealing})
+            connection.execute(EVENTS.insert().values(**first.row()))
+        self._database.create_tables(SCHEMA, SCHEMA_VERSION, first_event)
 
     # --- the fold ---
 
@@ -365,6 +370,12 @@ class Registry:
         """Records that an image, by its sha256, was attributed, and what was found (plain values, no codes)."""
         self._append(lambda state: [('image_attributed', {'image_digest': image_digest, 'findings': findings})])
 
+    def record_export(self) -> tuple[int, bytes]:
+        """Records that the ledger is exported. Returns (size, root) of the ledger, that event included."""
+        with self._lock:
+            self._append(lambda state: [('ledger_exported', {})])
+            return self._chain.size, self._tree.root()
+
     # --- proofs ---
 
     def checkpoint(self, key: SigningKey) -> str:
@@ -380,6 +391,11 @@ class Registry:
                 if not connection.execute(sa.select(CHECKPOINTS.c.size).where(CHECKPOINTS.c.size == size)).first():
                     connection.execute(CHECKPOINTS.insert().values(size=size, note=note))
         return note
+
+    def checkpoints(self) -> Sequence[str]:
+        """Returns the signed notes of all checkpoints, the oldest first."""
+        with self._database.transaction() as connection:
+            return connection.execute(sa.select(CHECKPOINTS.c.note).order_by(CHECKPOINTS.c.size)).scalars().all()
 
     def inclusion_proof(self, seq: int, size: int) -> Hashes:
         """The hashes that lead from event `seq` to the root of a checkpoint of `size` (`merkle.verify_inclusion`)."""

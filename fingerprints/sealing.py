@@ -51,8 +51,10 @@ class Sealer:
     """Seals and opens codes as text. Raises UserError if the key is not the registry's."""
 
     def __init__(self, secret: bytes, parameters: dict[str, Any], location: str):
-        self._cipher = _Cipher(secret, parameters)
         self._location = location
+        if not isinstance(parameters, dict) or any(parameters.get(name) != value for name, value in SCRYPT.items()):
+            raise UserError(f'{location} is encrypted in a way this program does not know; use the one that wrote it')
+        self._cipher = _Cipher(secret, parameters)
         try:
             self._cipher.open(parameters['test'], '')
         except (InvalidTag, ValueError):
@@ -72,8 +74,7 @@ class Sealer:
 
 class _Cipher:
     def __init__(self, secret, parameters):
-        key = hashlib.scrypt(secret, salt=bytes.fromhex(parameters['salt']), n=parameters['n'], r=parameters['r'],
-                             p=parameters['p'], maxmem=1 << 30, dklen=32)
+        key = hashlib.scrypt(secret, salt=bytes.fromhex(parameters['salt']), maxmem=1 << 30, dklen=32, **SCRYPT)
         self._aes = AESGCM(key)
 
     def seal(self, text, name):

@@ -6,7 +6,8 @@ by name:
     @metric('brightness')
     def brightness(model, dataset, options): ...
 
-Its result may hold 'metric', a name that says more than the registered one ('fid2048').
+Its result may hold 'metric', a name that says more than the registered one ('fid2048'), and 'summary', a text to print
+in place of the value. 'value' is None if it can't be measured on such a model, and the result says why.
 """
 import dataclasses
 import datetime
@@ -101,7 +102,7 @@ def run_metric(name: str, model: Model, dataset: Optional[Dataset], options: Opt
     check_metrics([name])
     begun = time.time()
     result = {'metric': name, **METRICS[name](model, dataset, options)}
-    assert np.isfinite(result['value']), result
+    assert result['value'] is None or np.isfinite(result['value']), result
     return {
         **result,
         'dataset': dataset.name if dataset else None, 'dataset_digest': dataset.digest if dataset else None,
@@ -115,6 +116,12 @@ def check_count(name: str, count: int, least: int) -> int:
     if count < least:
         raise UsageError(f'{name} cannot be measured on {count} images; take at least {least}')
     return count
+
+
+def check_finite(images: np.ndarray) -> None:
+    """Raises UserError unless all values that a generator made are finite."""
+    if not np.isfinite(images).all():
+        raise UserError('the generator made values that are not finite; use an earlier snapshot')
 
 
 def generate_images(model: Model, count: int, seed: int, desc: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -136,8 +143,7 @@ def generate_images(model: Model, count: int, seed: int, desc: str) -> Iterator[
             latents = latent_rng.standard_normal([size, model.latent_dim], np.float32)
             fingerprints = (fingerprint_rng.random([size, model.fingerprint_bits]) < 0.5).astype(np.uint8)
             images = np.asarray(model.generate(latents, fingerprints.astype(np.float32)))
+            check_finite(images)
             used = min(size, count - start)
-            if not np.isfinite(images).all():
-                raise UserError('the generator made values that are not finite; use an earlier snapshot')
             yield images[:used], fingerprints[:used]
             bar.update(used)

@@ -32,7 +32,6 @@ NAME = 'bound'
 AVERAGED = ('E', 'G')
 EVALUATED = ('E', 'G', 'F')
 SHARPNESS = 3.0   # of tanh in the sign map: nearly signs, and still differentiable
-READ_SIDE = 32    # pixels a side at which the decoder takes signs off; larger pictures are averaged down to it
 RIDGE = 100.0     # of the warm start's regression
 
 
@@ -97,7 +96,7 @@ class BoundDecoder(tf.keras.Model):
         super().__init__(name='F')
         self.resolution, self.side = resolution, config.sign_map
         self.split = [config.latent_dim, config.fingerprint_bits]
-        self.read_side = min(resolution, READ_SIDE)
+        self.read_side = min(resolution, config.read_side)
         units, impl = config.readout_units, config.impl
         self.tower = ResidualNetwork('F/tower', config, resolution, units, minibatch_statistics=False)
         self.num_pixels = pixels = 3 * self.read_side ** 2
@@ -111,7 +110,7 @@ class BoundDecoder(tf.keras.Model):
         self.logits_linear = Dense('F/logits_linear', pixels, config.fingerprint_bits, impl=impl)
 
     def pixels(self, images):
-        """Images [N, H, W, 3], clipped and averaged down: [N, READ_SIDE, READ_SIDE, 3]."""
+        """Images [N, H, W, 3], clipped and averaged down: [N, R, R, 3], R = read_side."""
         factor = self.resolution // self.read_side
         images = tf.clip_by_value(images, -1.0, 1.0)
         return tf.nn.avg_pool2d(images, factor, factor, 'VALID') if factor > 1 else images

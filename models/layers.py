@@ -61,7 +61,8 @@ class Dense(EqualizedLayer):
         self.act = act
 
     def call(self, x):
-        return fused_bias_act(tf.matmul(x, self.scaled_weight()), self.scaled_bias(), act=self.act, impl=self.impl)
+        x = tf.matmul(x, self.scaled_weight())                                              # [N, units]
+        return fused_bias_act(x, self.scaled_bias(), act=self.act, impl=self.impl)          # [N, units]
 
 
 def conv2d(x, weight):
@@ -77,13 +78,14 @@ def upsample_conv2d(x, weight, impl='auto'):
     height, width, out = 2 * x.shape[1] + 1, 2 * x.shape[2] + 1, weight.shape[3]
     x = tf.nn.conv2d_transpose(x, tf.transpose(weight, [0, 1, 3, 2]), [tf.shape(x)[0], height, width, out],
                                strides=2, padding='VALID')
-    return upfirdn_2d(x, FILTER, pad=(1, 1), gain=4.0, impl=impl)
+    # The gain of 4 makes up for the three of four pixels that up-sampling leaves 0.
+    return upfirdn_2d(x, FILTER, pad=(1, 1), gain=4.0, impl=impl)     # [N, 2H, 2W, out]
 
 
 def downsample_conv2d(x, weight, impl='auto'):
     """Low-pass filters, convolves with weight [3, 3, in, out], stride 2: [N, H, W, in] → [N, H/2, W/2, out]."""
-    x = upfirdn_2d(x, FILTER, pad=(2, 2), impl=impl)
-    return tf.nn.conv2d(x, weight, strides=2, padding='VALID')
+    x = upfirdn_2d(x, FILTER, pad=(2, 2), impl=impl)            # [N, H + 1, W + 1, in]
+    return tf.nn.conv2d(x, weight, strides=2, padding='VALID')  # [N, H/2, W/2, out]
 
 
 class Conv2D(EqualizedLayer):
@@ -126,27 +128,34 @@ class SynthesisConv2D(EqualizedLayer):
 
     def demodulation(self, weight, styles):
         """1/sqrt(Σ over k, k, in of (w·s)² + ε), [N, filters], from weight [k, k, in, filters], styles [N, in]."""
-        energy = tf.reduce_sum(tf.square(weight), axis=[0, 1])
-        return tf.math.rsqrt(tf.matmul(tf.square(styles), energy) + DEMODULATION_EPSILON)
+        energy = tf.reduce_sum(tf.square(weight), axis=[0, 1])    # [in, filters]
+        # arXiv 1912.04958, equation 3, for every sample at once.
+        squares = tf.matmul(tf.square(styles), energy)            # [N, filters]
+        return tf.math.rsqrt(squares + DEMODULATION_EPSILON)      # [N, filters]
 
     def baked_weight(self, embedding):
         """The filters [k, k, in, filters] that one embedding [embedding_dim] makes of this layer (equations 1, 3)."""
         weight = self.scaled_weight()
         if not self.modulated:
             return weight
-        weight = weight * self.affine(embedding[tf.newaxis])[0][:, tf.newaxis]
+        # Equation 1: the filters times the style of their input channel.
+        style = self.affine(embedding[tf.newaxis])[0]                     # [in]
+        weight = weight * style[:, tf.newaxis]                            # [k, k, in, filters]
         if self.demodulate:
-            weight *= tf.math.rsqrt(tf.reduce_sum(tf.square(weight), axis=[0, 1, 2]) + DEMODULATION_EPSILON)
+            # Equation 3: each filter at unit norm.
+            energy = tf.reduce_sum(tf.square(weight), axis=[0, 1, 2])     # [filters]
+            weight *= tf.math.rsqrt(energy + DEMODULATION_EPSILON)
         return weight
 
     def call(self, x, embedding=None, noise=None):
         """x [N, H, W, in], embedding [N, embedding_dim] where modulated, noise where the layer takes it."""
         weight, scale = self.scaled_weight(), None
         if self.modulated:
-            styles = self.affine(embedding)
-            x = fused_bias_act(x, scale=styles, act='linear', impl=self.impl)
+            styles = self.affine(embedding)                                    # [N, in]
+            x = fused_bias_act(x, scale=styles, act='linear', impl=self.impl)  # [N, H, W, in]
             if self.demodulate:
-                scale = self.demodulation(weight, styles)
+                scale = self.demodulation(weight, styles)                      # [N, filters]
+        # [N, H, W, filters], or [N, 2H, 2W, filters] with `up`
         x = upsample_conv2d(x, weight, self.impl) if self.up else conv2d(x, weight)
         return fused_bias_act(x, self.scaled_bias(), scale=scale, noise=noise, noise_strength=self.noise_strength,
                               act=self.act, impl=self.impl)

@@ -3,7 +3,8 @@
     preset     method        data   bits  size    costs                    reaches
     config-e   fingerprinted yours  128   128x128 6 days on 2 V100 (paper) bit accuracy 0.991, FID 11.50 (CelebA; paper)
     stylegan2  stylegan2     yours  -     128x128 as much                  FID 9.37 (CelebA; paper)
-    quickstart fingerprinted digits 32    32x32   9 minutes on 2 cores     bit accuracy 0.991 on PNG
+    quickstart bound         digits 32    32x32   minutes on 2 cores       bit accuracy 0.995 on PNG
+    bound      bound         yours  128   64x64   hours on 2 cores         see docs/results.md
 """
 import dataclasses
 from typing import Optional
@@ -21,8 +22,8 @@ class Preset:
 
 # What the presets of method bound share. A batch of 8 makes twice the steps of 16 out of the same images.
 BOUND = dict(method='bound', latent_dim=64, mapping_layers=1, mapping_lrmul=1.0, signed_codes=True, embedding_gain=0.3,
-             carrier=0.5, lambda_latent=1.0, r1_gamma=2.0, path_length_interval=0, path_length_weight=0.0,
-             learning_rate=0.005, batch_size=8)
+             carrier=0.5, sign_map=6, lambda_latent=1.0, r1_gamma=2.0, path_length_interval=0, path_length_weight=0.0,
+             learning_rate=0.005, batch_size=8, metrics='bit_accuracy,forgery')
 
 PRESETS = {
     'config-e': Preset("the paper's: StyleGAN2 config E, 128 bits, days on two GPUs", None, {}),
@@ -30,8 +31,8 @@ PRESETS = {
                         dict(method='stylegan2', metrics='none')),
     'quickstart': Preset('small networks, 32 bits bound to the picture, minutes on the bundled digits', 'digits', dict(
         **BOUND, fingerprint_bits=32, embedding_dim=128, fmap_base=512, fmap_max=64,
-        lambda_fingerprint='5', lambda_consistency='0:0-8:20', ema_kimg=1.0,
-        total_kimg=16, tick_kimg=2, image_snapshot_ticks=2, snapshot_ticks=2, metric_images=400)),
+        lambda_fingerprint='5', lambda_consistency='0:0-8:30', ema_kimg=1.0,
+        total_kimg=16, tick_kimg=2, image_snapshot_ticks=2, snapshot_ticks=4, metric_images=400)),
     'bound': Preset('128 bits bound to the picture, for 64x64 on two cores', None, dict(
         **BOUND, fingerprint_bits=128, embedding_dim=256, fmap_base=1024, fmap_max=64, readout_units=512,
         lambda_fingerprint='10', lambda_consistency='0:0-16:20', ema_kimg=2.0,

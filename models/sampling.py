@@ -37,8 +37,8 @@ class BatchPart:
         return self._rows(tf.cast(values, tf.float32), [num_bits])
 
     def _rows(self, values, shape):
-        rows = tf.slice(values, [self.offset, 0], [self.length, values.shape[1]])
-        return tf.reshape(rows, [self.length, *shape])
+        rows = tf.slice(values, [self.offset, 0], [self.length, values.shape[1]])  # [length, size]
+        return tf.reshape(rows, [self.length, *shape])                             # [length, *shape]
 
 
 def sample_noise(part, seed, shapes):

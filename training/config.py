@@ -42,7 +42,9 @@ class Config:
                                    above=0)
     signed_codes: bool = option(False, 'fingerprints enter the encoder as -1 and 1 instead of 0 and 1')
     carrier: float = option(0.3, 'method bound: initial strength of the carriers that marks ride on', above=0)
-    sign_map: int = option(4, 'method bound: side of the map of signs that a latent gives its marks', least=1, most=16)
+    sign_map: int = option(6, 'method bound: side of the map of signs that a latent gives its marks', least=1, most=16)
+    read_side: int = option(16, 'method bound: pixels a side that the fingerprint is read at; larger pictures are '
+                            'averaged down to it, a power of two', least=4)
     readout_units: int = option(256, "method bound: width of the decoder's hidden layers", least=1)
     # Losses
     lambda_latent: float = option(1.0, 'weight of the latent reconstruction loss', least=0)

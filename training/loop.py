@@ -208,6 +208,9 @@ class Loop:
         for name in metric_names(self.config):
             record = {'kimg': self.ticks.kimg, **run_metric(name, self.model, self.dataset, options)}
             append_json_line(self.path(METRICS), record)
-            self.log(f'kimg {self.ticks.kimg}  {record["metric"]} {record["value"]:.4f}')
+            shown = record.get('summary') or f'{record["value"]:.4f}'
+            self.log(f'kimg {self.ticks.kimg}  {record["metric"]} {shown}')
+            if record['value'] is None:
+                continue
             with self.writer.as_default(step=self.ticks.kimg):
                 tf.summary.scalar(f'metrics/{record["metric"]}', record['value'])

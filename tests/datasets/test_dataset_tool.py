@@ -86,7 +86,7 @@ def test_help_shows_the_calls():
     ('verify nowhere', 1, 'nowhere does not exist; make one'),
     ('verify empty', 1, 'no manifest.json'),
     ('verify', 2, 'verify what'),
-    ('photos.zip --out= --resolution=32', 2, '--out= is empty; give a path'),
+    ('photos.zip --out= --resolution=32', 2, '--out is empty; give a path'),
     ('photos.zip --out=new', 2, '--resolution is needed for photos.zip'),
     ('photos.zip --out=new --resolution=33', 2, '--resolution=33 is no power of two from 16 to 1024'),
     ('photos.zip --out=new --resolution=2048', 2, 'no power of two from 16 to 1024'),

@@ -1,6 +1,5 @@
 """Every test that takes `location` runs on SQLite and on a PostgreSQL server that is started for the tests."""
 import glob
-import itertools
 import os
 import shutil
 import socket
@@ -50,17 +49,15 @@ def postgresql_server():
         shutil.rmtree(folder, ignore_errors=True)
 
 
-NUMBERS = itertools.count()
-
-
 @pytest.fixture
 def postgresql(postgresql_server):
-    """The URL of an empty database of its own."""
+    """The URL of a database that is emptied."""
     import psycopg
-    name = f'registry{next(NUMBERS)}'
-    with psycopg.connect(f'{postgresql_server}/postgres', autocommit=True) as connection:
-        connection.execute(f'CREATE DATABASE {name}')
-    return f'{postgresql_server}/{name}'
+    url = f'{postgresql_server}/postgres'
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute('DROP SCHEMA public CASCADE')
+        connection.execute('CREATE SCHEMA public')
+    return url
 
 
 @pytest.fixture(params=['sqlite', 'postgresql'])

@@ -66,5 +66,5 @@ def test_a_record_fits_one_json_line(monkeypatch):
 
 def test_an_unknown_metric_is_told():
     import metrics  # noqa: F401
-    with pytest.raises(UsageError, match="no metric 'fit'; choose from bit_accuracy, fid, robustness"):
+    with pytest.raises(UsageError, match="no metric 'fit'; choose from bit_accuracy, fid, forgery, robustness"):
         run_metric('fit', None, None, Options())

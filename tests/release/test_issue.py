@@ -153,12 +153,16 @@ def test_existing_folder_is_kept_and_its_name_stays_free(run_dir, tmp_path):
     assert [user.name for user in registry.list()] == ['carol'] and registry.verify() == []
 
 
-def test_partly_modulated_and_plain_models(tmp_path):
-    run_dir = save_run(str(tmp_path / 'partly'), res_modulated_range='8-8')
+@pytest.mark.parametrize('options', [dict(res_modulated_range='8-8'), dict(method='bound')], ids=lambda one: str(one))
+def test_instances_of_other_models(tmp_path, options):
+    run_dir = save_run(str(tmp_path / 'run'), **options)
     registry = Registry(str(tmp_path / 'registry.sqlite'), create=True)
     folder, _ = issue(run_dir, registry, 'dave', str(tmp_path / 'instances'))
     np.testing.assert_allclose(load(folder)['float'](latents=LATENTS)['images'],
                                expected_images(run_dir, registry.code('dave')), atol=1e-4)
+
+
+def test_a_model_without_fingerprints_is_refused(tmp_path):
     plain = save_run(str(tmp_path / 'plain'), method='stylegan2')
     with pytest.raises(UserError, match='without fingerprints'):
         issue(plain, Registry(str(tmp_path / 'other.sqlite'), create=True), 'erin', str(tmp_path / 'instances'))
