@@ -12,6 +12,7 @@ from packaging.requirements import Requirement
 from setuptools import find_packages
 
 from dnnlib import lanes
+from dnnlib.version import VERSION
 from helpers import ROOT
 
 SCRIPTS = {'fingerprint-train': 'run_training.py', 'fingerprint-generate': 'run_generator.py',
@@ -67,8 +68,13 @@ def test_a_wheel_is_refused_before_anything_is_downloaded():
 def test_commands_are_on_path_and_tell_their_version(bin_folder, command, tmp_path):
     result = run(bin_folder / command, '--version', cwd=tmp_path)
     assert result.returncode == 0, result.stderr
-    assert result.stdout == (f'scalable-fingerprinting {importlib.metadata.version("scalable-fingerprinting")}, '
+    assert result.stdout == (f'scalable-fingerprinting {VERSION}, '
                              f'Python {platform.python_version()}, TensorFlow {lanes.TENSORFLOW}\n')
+
+
+def test_pip_knows_the_version_that_the_commands_tell(bin_folder):
+    code = 'import importlib.metadata as m; print(next(m.distributions(name="scalable-fingerprinting")).version)'
+    assert run(bin_folder / 'python', '-c', code, cwd=bin_folder).stdout == f'{VERSION}\n'
 
 
 def test_another_package_named_datasets_does_not_hide_ours(bin_folder, tmp_path):
