@@ -59,7 +59,7 @@ def lock_times(registry):
     """A list that each append adds its seconds under the write lock to."""
     times, engine = [], registry._database._engine
 
-    @sa.event.listens_for(engine, 'before_cursor_execute')
+    @sa.event.listens_for(engine, 'after_cursor_execute')  # the first of them takes the lock
     def locked(connection, *_):
         if connection.get_execution_options().get('write'):
             connection.info.setdefault('locked', time.perf_counter())
