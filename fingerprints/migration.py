@@ -4,6 +4,7 @@
 
 The old one is only read. What it says of times is kept; when it was taken over is recorded beside it.
 """
+import argparse
 from typing import Any
 
 import sqlalchemy as sa
@@ -90,7 +91,7 @@ def make_parser() -> cli.ArgumentParser:
     return parser
 
 
-def main(args) -> None:
+def main(args: argparse.Namespace) -> None:
     """Migrates, and says what was made."""
     print(f'{migrate(args.old, args.new)} users are in {args.new}; keep {args.old}, which nothing was changed in')
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from dnnlib.ops.fused_bias_act import fused_bias_act
 from dnnlib.ops.upfirdn_2d import filter_kernel, upfirdn_2d
-from models.batch import GROUP
+from models.limits import GROUP
 
 DEMODULATION_EPSILON = 1e-8
 FILTER = filter_kernel((1, 3, 3, 1))

@@ -10,34 +10,8 @@ import tensorflow as tf
 
 from dnnlib.ops.fused_bias_act import fused_bias_act
 from dnnlib.ops.upfirdn_2d import downsample_2d, upsample_2d
-from dnnlib.util import UsageError
 from models.layers import FILTER, Conv2D, Dense, EqualizedLayer, SynthesisConv2D, check_shape, minibatch_stddev
-
-
-def check_resolution(resolution):
-    """Raises UsageError unless a network can be built for the images' resolution."""
-    if resolution not in [2 ** r for r in range(4, 11)]:
-        raise UsageError(f'images of resolution {resolution}: expected a power of two from 16 to 1024; '
-                         'make the dataset anew with dataset_tool.py --resolution')
-
-
-def check_networks(config, resolution):
-    """Raises UsageError unless a generator of this configuration exists for the images' resolution."""
-    check_resolution(resolution)
-    if not any(is_modulated(config, res) for res in resolutions(resolution)):
-        raise UsageError(f'--res-modulated-range={config.res_modulated_range} meets none of the resolutions 4 to '
-                         f'{resolution} of these images, so that nothing would be modulated; '
-                         f'take a range within 4-{resolution}')
-
-
-def is_modulated(config, resolution):
-    """Whether the convolutions of a resolution are modulated."""
-    return config.res_modulated_range.low <= resolution <= config.res_modulated_range.high
-
-
-def resolutions(resolution):
-    """4, 8, ... up to and with `resolution`."""
-    return [2 ** r for r in range(2, int(math.log2(resolution)) + 1)]
+from models.limits import check_networks, check_resolution, is_modulated, resolutions
 
 
 def feature_maps(config, resolution):

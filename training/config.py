@@ -10,7 +10,7 @@ from typing import Optional
 
 from dnnlib import cli
 from dnnlib.util import UsageError
-from models.batch import check_division
+from models.limits import check_division
 from models.presets import METHOD_NAMES, PRESETS
 from training.schedule import Range, Schedule
 

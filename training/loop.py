@@ -21,8 +21,7 @@ from dnnlib.util import (
     write_json,
 )
 from metrics.base import Options, check_metrics, run_metric
-from models.batch import check_division
-from models.stylegan2 import check_networks
+from models.limits import check_division, check_networks
 from training.config import FIELDS, to_record
 from training.distribution import make_strategy, training_batches, worker
 from training.grids import write_grids

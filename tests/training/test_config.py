@@ -6,7 +6,7 @@ import pytest
 
 from dnnlib.util import UsageError
 from helpers import ROOT, tiny_config
-from models.batch import check_division
+from models.limits import check_division
 from models.methods import METHODS
 from models.presets import METHOD_NAMES, PRESETS
 from training.config import FIELDS, Config, from_record, make_config, to_record
