@@ -70,8 +70,8 @@ def profile(subject, count, rows=12):
     import glob
     import tempfile
 
-    from tensorflow.core.profiler.protobuf import xplane_pb2
     from tensorflow.python.framework import op_def_registry
+    from tensorflow.tsl.profiler.protobuf import xplane_pb2
     with tempfile.TemporaryDirectory() as folder:
         with tf.profiler.experimental.Profile(folder):
             subject.whole(count)

@@ -94,6 +94,8 @@ class Config:
     metric_images: int = option(1000, 'images each metric takes', least=1, may_change=True)
     inception: str = option('', 'frozen Inception graph for fid; empty: downloaded once and checked', may_change=True)
     impl: str = option('auto', 'implementation of upfirdn_2d and fused_bias_act', ('auto', 'ref', 'native'))
+    tf32: bool = option(False, 'on GPUs from Ampere on, round the factors of convolutions to 10 bits: faster than '
+                        'float32, which the paper\'s V100 computed with')
     deterministic: bool = option(True, 'bit-exact repeatability of a run (costs speed on GPUs)')
 
 

@@ -49,6 +49,7 @@ def train(plan, dataset, strategy=None):
     """
     if plan.config.deterministic and plan.num_gpus:  # on CPUs every op used here is deterministic anyway
         tf.config.experimental.enable_op_determinism()
+    tf.config.experimental.enable_tensor_float_32_execution(plan.config.tf32)
     strategy = strategy or make_strategy(plan.num_gpus)
     check_division(plan.config.batch_size, strategy.num_replicas_in_sync)
     check_networks(plan.config, dataset.resolution)
@@ -212,7 +213,8 @@ class Loop:
             record = {'kimg': self.ticks.kimg, **run_metric(name, self.model, self.dataset, options)}
             append_json_line(self.path(METRICS), record)
             shown = record.get('summary') or f'{record["value"]:.4f}'
-            self.log(f'kimg {self.ticks.kimg}  {record["metric"]} {shown}')
+            over = f' over {record["images"]} images' if 'images' in record else ''
+            self.log(f'kimg {self.ticks.kimg}  {record["metric"]} {shown}{over}')
             if record['value'] is None:
                 continue
             with self.writer.as_default(step=self.ticks.kimg):

@@ -2,6 +2,7 @@
 
 Shared by the loops of TensorFlow and of JAX; imports neither.
 """
+import math
 import os
 import resource
 import time
@@ -11,6 +12,7 @@ import numpy as np
 from dnnlib.util import UserError, append_json_line, format_time, keep_json_lines, progress
 
 STATS = 'stats.jsonl'
+CONFIDENT = 2.58  # standard deviations: 99%
 
 
 class Ticks:
@@ -77,10 +79,25 @@ class Ticks:
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2 ** 20
         self.log(f'kimg {self.kimg}/{self.total_kimg}  time {format_time(seconds)}  left {format_time(max(left, 0))}  '
                  f'{rate:.1f} img/s  {memory:.1f} GiB  {shown}')
+        self._warn_of_chance(statistics)
         if self.run_dir:
             losses = {name: value for name, value in statistics.items() if not name.startswith('timing/')}
             append_json_line(os.path.join(self.run_dir, STATS),
                              {'kimg': self.kimg, 'images_per_second': rate, **losses})
+
+    def _warn_of_chance(self, statistics):
+        """One line, after the first tenth of the run, if fingerprints are read no better than by chance."""
+        before = self.images_seen - self.config.tick_kimg * 1000
+        accuracy = statistics.get('bit_accuracy_float')
+        if accuracy is None or self.done or not before < self.total_kimg * 100 <= self.images_seen:
+            return
+        # The codes are drawn anew for each image: by chance, the matches are binomial with probability ½.
+        deviation = 0.5 / math.sqrt(self.config.tick_kimg * 1000 * self.config.fingerprint_bits)
+        if accuracy - CONFIDENT * deviation <= 0.5:
+            self.log(f'warning: the fingerprint is not being learned yet: bit accuracy {accuracy:.4f} over the last '
+                     f'{self.config.tick_kimg} kimg is chance; try a higher --lambda-fingerprint, a '
+                     '--lambda-consistency that rises from 0 (0:0-8:30, say), fewer --fingerprint-bits, '
+                     'or --method=bound')
 
 
 def average(history):

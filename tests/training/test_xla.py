@@ -221,7 +221,7 @@ def test_native_ops_cannot_be_exported(dataset, tmp_path):
 
 def test_the_plain_generator_is_exported_too(dataset, tmp_path):
     out = str(tmp_path / 'package')
-    export(dataset, out, '--mapping-layers=2', preset='stylegan2')
+    export(dataset, out, '--method=stylegan2', '--mapping-layers=2', preset='stylegan2')
     steps = the_manifest(out)['steps']
     assert set(steps) == {'generator', 'path_length', 'discriminator', 'r1', 'average', 'initialize', 'generate'}
     assert steps['generate']['shapes'] == [[20, 6], [20, 0]]
