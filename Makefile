@@ -12,7 +12,7 @@ JAX ?= jax==0.10.2
 
 .PHONY: help install demo test lint ops jax clean
 help:
-	@echo 'make demo   train on bundled digits, issue two users, attribute their images (about 10 minutes)'
+	@echo 'make demo   train on bundled digits, issue two users, attribute their images (some minutes)'
 	@echo 'make test   lint and the test suite'
 	@echo 'make ops    build the native ops and say what was built'
 	@echo 'make jax    a second virtual environment, .venv-jax, for training/xla_run.py and its tests'

@@ -66,7 +66,7 @@ def make_parser():
     attribute.add_argument('--out', metavar='FILE', help='write the results to a new file instead of printing them')
 
     demo = commands.add_parser('demo', help='train on digits, issue two users, attribute their images',
-                               description='The whole path on bundled data, on the CPU, in about 10 minutes.')
+                               description='The whole path on bundled data, on the CPU, in some minutes.')
     demo.add_argument('--out', default=DEMO, help='folder for everything; the same command resumes')
     demo.add_argument('--total-kimg', type=int, help='shorter or longer training than the quickstart preset')
     return parser
