@@ -81,6 +81,8 @@ def test_runs_are_trained_resumed_and_reported(tmp_path, monkeypatch, capsys):
     out = tmp_path / 'out'
     (out / 'stuck-0').mkdir(parents=True)
     (out / 'stuck-0' / 'training_options.json').write_text('{}')  # of another configuration, so it can't go on
+    (out / 'stuck-0' / 'snapshots').mkdir()
+    (out / 'stuck-0' / 'snapshots' / 'snapshot-1.index').write_text('')
     flags = [f'--dataset={tmp_path}/noise', f'--out={out}', '--num-gpus=0', '--total-kimg=1']
     main(make_parser().parse_args([*flags, '--variants=small']))
     with pytest.raises(UserError, match='1 of 2 runs stopped early; the first: stuck, seed 0: .*another configuration'):

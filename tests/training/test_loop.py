@@ -247,7 +247,7 @@ def test_command_line(flags, code, message, tmp_path):
     assert message in result.stderr
     assert len(result.stderr.strip().split('\n')) == 1 and 'Traceback' not in result.stderr
     if code == 0:
-        assert re.search(r'batch-size +(32|16)\n', result.stdout)
+        assert re.search(r'batch-size +(32|8)\n', result.stdout)
         assert not os.path.exists(tmp_path / 'run')
 
 
