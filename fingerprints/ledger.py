@@ -5,7 +5,7 @@ is that of a leaf of the tree (`merkle`), so chain and tree use the same hashes.
 """
 import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Optional
 
 import sqlalchemy as sa
@@ -87,6 +87,11 @@ def read_rows(connection: sa.Connection, start: int = 0) -> Iterator[tuple[int, 
     query = sa.select(EVENTS.c.seq, EVENTS.c.event, EVENTS.c.hash).where(EVENTS.c.seq >= start).order_by(EVENTS.c.seq)
     for row in connection.execute(query.execution_options(yield_per=BLOCK)):
         yield tuple(row)
+
+
+def read_notes(connection: sa.Connection) -> Sequence[str]:
+    """The signed notes of all checkpoints, the oldest first."""
+    return connection.execute(sa.select(CHECKPOINTS.c.note).order_by(CHECKPOINTS.c.size)).scalars().all()
 
 
 class Chain:

@@ -30,7 +30,18 @@ from fingerprints.drafts import (
     takeover,
 )
 from fingerprints.instances import ISSUED, RESERVED, REVOKED, Contradiction, Instance, Model, State, check_name
-from fingerprints.ledger import CHECKPOINTS, EVENTS, META, SCHEMA, SCHEMA_VERSION, Chain, Event, Finding, read_rows
+from fingerprints.ledger import (
+    CHECKPOINTS,
+    EVENTS,
+    META,
+    SCHEMA,
+    SCHEMA_VERSION,
+    Chain,
+    Event,
+    Finding,
+    read_notes,
+    read_rows,
+)
 from fingerprints.merkle import Tree, consistency_proof, inclusion_proof
 from fingerprints.notes import Checkpoint, SigningKey
 from fingerprints.processes import current_actor, this_process
@@ -395,7 +406,7 @@ class Registry:
     def checkpoints(self) -> Sequence[str]:
         """Returns the signed notes of all checkpoints, the oldest first."""
         with self._database.transaction() as connection:
-            return connection.execute(sa.select(CHECKPOINTS.c.note).order_by(CHECKPOINTS.c.size)).scalars().all()
+            return read_notes(connection)
 
     def inclusion_proof(self, seq: int, size: int) -> Hashes:
         """The hashes that lead from event `seq` to the root of a checkpoint of `size` (`merkle.verify_inclusion`)."""

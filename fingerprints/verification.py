@@ -3,12 +3,10 @@ import socket
 from collections.abc import Sequence
 from typing import Optional
 
-import sqlalchemy as sa
-
 from dnnlib.util import UserError
 from fingerprints.database import Database
 from fingerprints.instances import Contradiction, State
-from fingerprints.ledger import CHECKPOINTS, Chain, Event, Finding, read_rows
+from fingerprints.ledger import Chain, Event, Finding, read_notes, read_rows
 from fingerprints.merkle import Tree
 from fingerprints.notes import Checkpoint
 from fingerprints.processes import describe, has_ended, this_process
@@ -30,7 +28,7 @@ def verify(database: Database, state: State, notes: Sequence[str]) -> list[Findi
     if pages:
         return [Finding(None, 'page', f'{database.location} is damaged: {line}') for line in pages]
     with database.transaction() as connection:
-        stored = connection.execute(sa.select(CHECKPOINTS.c.note).order_by(CHECKPOINTS.c.size)).scalars().all()
+        stored = read_notes(connection)
         checkpoints, findings = _read_checkpoints([(HERE, text) for text in stored] +
                                                   [(ELSEWHERE, text) for text in notes])
         wanted = {checkpoint.size for _, checkpoint in checkpoints}

@@ -10,7 +10,6 @@ Its result may hold 'metric', a name that says more than the registered one ('fi
 in place of the value. 'value' is None if it can't be measured on such a model, and the result says why.
 """
 import dataclasses
-import datetime
 import platform
 import time
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ import tensorflow as tf
 
 from datasets.reader import Dataset
 from dnnlib.util import UsageError, UserError, progress
+from fingerprints.clock import now
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,7 +106,7 @@ def run_metric(name: str, model: Model, dataset: Optional[Dataset], options: Opt
         **result,
         'dataset': dataset.name if dataset else None, 'dataset_digest': dataset.digest if dataset else None,
         'seed': options.seed, 'seconds': round(time.time() - begun, 3),
-        'time': datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='seconds'),
+        'time': now(),
         'versions': {'tensorflow': tf.__version__, 'numpy': np.__version__, 'python': platform.python_version()}}
 
 
@@ -114,6 +114,13 @@ def check_count(name: str, count: int, least: int) -> None:
     """Raises UsageError unless `count` images are at least `least`."""
     if count < least:
         raise UsageError(f'{name} cannot be measured on {count} images; take at least {least}')
+
+
+def number_of_images(name: str, options: Options, default: int, least: int = 1) -> int:
+    """How many images the metric `name` generates. Raises UsageError if they are fewer than `least`."""
+    count = default if options.num_images is None else options.num_images
+    check_count(name, count, least)
+    return count
 
 
 def check_finite(images: np.ndarray) -> None:

@@ -8,7 +8,7 @@ from PIL import Image
 from dnnlib.images import to_float, to_uint8
 from dnnlib.util import UserError
 from fingerprints.statistics import accuracy_interval, accuracy_p_value, clopper_pearson, threshold
-from metrics.base import check_count, generate_images, metric
+from metrics.base import generate_images, metric, number_of_images
 
 DEFAULT_IMAGES = 1000
 RATES = (1e-3, 1e-6)
@@ -30,8 +30,7 @@ def bit_accuracy(model, dataset, options):
         UserError: the model has no decoder, or its answers are not finite.
     """
     check_decoder('bit_accuracy', model)
-    count = options.num_images if options.num_images is not None else DEFAULT_IMAGES
-    check_count('bit_accuracy', count, 1)
+    count = number_of_images('bit_accuracy', options, DEFAULT_IMAGES)
     right = {kind: [] for kind in ('float', 'uint8', 'png')}
     with tempfile.TemporaryDirectory() as folder:
         for images, fingerprints in generate_images(model, count, options.seed, 'bit accuracy'):

@@ -7,7 +7,7 @@ import numpy as np
 
 from dnnlib.images import to_uint8
 from dnnlib.util import UserError, atomic_file, make_folder, progress
-from metrics.base import check_count, generate_images, metric
+from metrics.base import check_count, generate_images, metric, number_of_images
 from metrics.inception import Inception, cache_folder, find_graph
 
 MAX_DEFAULT_IMAGES = 50_000
@@ -34,7 +34,7 @@ def fid(model, dataset, options):
     """
     _check_dataset(model, dataset, options.split)
     available = dataset.num_images(options.split)
-    count = options.num_images if options.num_images is not None else min(available, MAX_DEFAULT_IMAGES)
+    count = number_of_images('fid', options, min(available, MAX_DEFAULT_IMAGES), 2)
     real_count = min(available, count)
     check_count('fid', real_count, 2)
     network = Inception(find_graph(options.inception))

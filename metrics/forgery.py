@@ -23,7 +23,7 @@ from dnnlib.images import to_float, to_uint8
 from dnnlib.util import UserError, progress
 from fingerprints.codes import matching_bits
 from fingerprints.statistics import threshold
-from metrics.base import check_count, check_finite, generate_images, metric
+from metrics.base import check_finite, generate_images, metric, number_of_images
 from metrics.bit_accuracy import RATES, check_decoder, read_bits
 from metrics.similarity import psnr, squared_error, ssim
 
@@ -84,8 +84,7 @@ def forgery(model, dataset, options):
         UsageError: fewer images than two for each pair: a residual comes from another latent.
     """
     check_decoder('forgery', model)
-    count = options.num_images if options.num_images is not None else DEFAULT_IMAGES
-    check_count('forgery', count, 2 * PAIRS)
+    count = number_of_images('forgery', options, DEFAULT_IMAGES, 2 * PAIRS)
     sizes = [len(part) for part in np.array_split(np.arange(count), PAIRS)]
     photographs = _photographs(model, dataset, options.split, max(sizes))
     outcomes, errors, similarities = {}, [], []

@@ -12,7 +12,7 @@ from PIL import Image, ImageFilter
 
 from dnnlib.images import to_float, to_uint8
 from fingerprints.statistics import accuracy_interval
-from metrics.base import check_count, generate_images, metric
+from metrics.base import generate_images, metric, number_of_images
 from metrics.bit_accuracy import RATES, attributable, check_decoder, read_bits
 
 DEFAULT_IMAGES = 500
@@ -93,8 +93,7 @@ def robustness(model, dataset, options):
         UserError: the model has no decoder, or its answers are not finite.
     """
     check_decoder('robustness', model)
-    count = options.num_images if options.num_images is not None else DEFAULT_IMAGES
-    check_count('robustness', count, 1)
+    count = number_of_images('robustness', options, DEFAULT_IMAGES)
     points = [(name, strength) for name, kind in PERTURBATIONS.items() for strength in kind.strengths]
     rngs = {point: np.random.default_rng([options.seed, index]) for index, point in enumerate(points)}
     right = {point: [] for point in points}

@@ -7,16 +7,15 @@ to another picture meets the wrong signs there.
 
 Networks, losses and baking are those of models/fingerprinted.py, but for the generator's carriers and the decoder.
 """
-import functools
-
 import numpy as np
 import tensorflow as tf
 
-from models import adversarial, fingerprinted, losses
+from models import fingerprinted, losses
 from models.fingerprinted import (  # noqa: F401  (as_model, bake, decode, generate: a method's functions)
     Encoder,
     as_model,
     bake,
+    clip,
     decode,
     embed,
     generate,
@@ -25,7 +24,6 @@ from models.fingerprinted import (  # noqa: F401  (as_model, bake, decode, gener
     synthesize,
 )
 from models.layers import Dense, RunningMean, check_shape
-from models.phase import Phase
 from models.stylegan2 import Discriminator, Generator, LatentInput, ResidualNetwork
 
 NAME = 'bound'
@@ -112,13 +110,13 @@ class BoundDecoder(tf.keras.Model):
     def pixels(self, images):
         """Images [N, H, W, 3], clipped and averaged down: [N, R, R, 3], R = read_side."""
         factor = self.resolution // self.read_side
-        images = tf.clip_by_value(images, -1.0, 1.0)
+        images = clip(images)
         return tf.nn.avg_pool2d(images, factor, factor, 'VALID') if factor > 1 else images
 
     def call(self, images, true_signs=None, teaching=None):
         """`teaching`: the share of `true_signs` [N, side, side] in the map that the fingerprint is read with."""
         check_shape('F: images', images, None, self.resolution, self.resolution, 3)
-        features = self.tower(tf.clip_by_value(images, -1.0, 1.0))                # [N, units]
+        features = self.tower(clip(images))                                       # [N, units]
         pixels = self.pixels(images)                                              # [N, R, R, 3]
         flat = tf.reshape(pixels, [-1, self.num_pixels])                          # [N, 3 R²]
         hidden = self.hidden(tf.concat([features, flat], 1))                      # [N, units]
@@ -132,21 +130,18 @@ class BoundDecoder(tf.keras.Model):
         return self.latents(hidden), logits, sign_logits
 
 
-def networks(config, resolution):
-    """{'E', 'G', 'D', 'F', 'path_length'}: the networks of a run, untrained."""
-    return {'E': Encoder(config), 'G': BoundGenerator(config, resolution, LatentInput),
-            'D': Discriminator(config, resolution), 'F': BoundDecoder(config, resolution),
-            'path_length': RunningMean('path_length')}
+def networks(config, resolution, names=None):
+    """{'E', 'G', 'D', 'F', 'path_length'}: the networks of a run, untrained; those of `names` only, if given."""
+    makers = {'E': lambda: Encoder(config), 'G': lambda: BoundGenerator(config, resolution, LatentInput),
+              'D': lambda: Discriminator(config, resolution), 'F': lambda: BoundDecoder(config, resolution),
+              'path_length': lambda: RunningMean('path_length')}
+    return {name: make() for name, make in makers.items() if names is None or name in names}
 
 
 def phases(config):
     """As the fingerprinted method's, with a generator loss that teaches F the signs."""
-    sample = functools.partial(sample_batch, config)
     takes = ('lambda_fingerprint', 'lambda_consistency', 'sign_teaching')
-    generator = Phase('generator', ('E', 'G', 'F'), 1, takes, config.batch_size, sample,
-                      functools.partial(generator_loss, config), config.path_length_interval)
-    return [generator, *adversarial.path_length_phases(config, ('E', 'G'), sample, embed),
-            *adversarial.discriminator_phases(config, sample, synthesize)]
+    return fingerprinted.phases_with(config, takes, generator_loss)
 
 
 def generator_loss(config, nets, batch, lambda_fingerprint, lambda_consistency, teaching):

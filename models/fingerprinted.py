@@ -74,21 +74,27 @@ def straight_through_clip(images):
 CLIPS = {'none': tf.identity, 'clip': clip, 'straight_through': straight_through_clip}
 
 
-def networks(config, resolution):
-    """{'E', 'G', 'D', 'F', 'path_length'}: the networks of a run, untrained."""
-    return {'E': Encoder(config), 'G': Generator(config, resolution, LatentInput),
-            'D': Discriminator(config, resolution), 'F': Decoder(config, resolution),
-            'path_length': RunningMean('path_length')}
+def networks(config, resolution, names=None):
+    """{'E', 'G', 'D', 'F', 'path_length'}: the networks of a run, untrained; those of `names` only, if given."""
+    makers = {'E': lambda: Encoder(config), 'G': lambda: Generator(config, resolution, LatentInput),
+              'D': lambda: Discriminator(config, resolution), 'F': lambda: Decoder(config, resolution),
+              'path_length': lambda: RunningMean('path_length')}
+    return {name: make() for name, make in makers.items() if names is None or name in names}
 
 
 def phases(config):
     """One pass updates E, G and F from their summed loss; then path length, D, and R1 (arXiv 1912.04958, B)."""
-    generator = Phase('generator', ('E', 'G', 'F'), 1, ('lambda_fingerprint', 'lambda_consistency'),
-                      config.batch_size, functools.partial(sample_batch, config),
-                      functools.partial(generator_loss, config), config.path_length_interval)
-    return [generator,
-            *adversarial.path_length_phases(config, ('E', 'G'), functools.partial(sample_batch, config), embed),
-            *adversarial.discriminator_phases(config, functools.partial(sample_batch, config), synthesize)]
+    return phases_with(config, ('lambda_fingerprint', 'lambda_consistency'), generator_loss)
+
+
+def phases_with(config, takes, loss):
+    """These phases with another generator loss: `loss`, as models.phase.Phase has it but for the config before all,
+    and what it takes."""
+    sample = functools.partial(sample_batch, config)
+    generator = Phase('generator', ('E', 'G', 'F'), 1, takes, config.batch_size, sample,
+                      functools.partial(loss, config), config.path_length_interval)
+    return [generator, *adversarial.path_length_phases(config, ('E', 'G'), sample, embed),
+            *adversarial.discriminator_phases(config, sample, synthesize)]
 
 
 @dataclasses.dataclass(frozen=True)

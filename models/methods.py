@@ -2,7 +2,7 @@
 
 A method is a module with NAME and four functions:
 
-    networks(config, resolution)    {name: network}, everything a run trains or keeps
+    networks(config, resolution, names)    {name: network}, everything a run trains or keeps, or those of `names`
     phases(config)                  [models.phase.Phase], in the order a step runs them
     as_model(nets, batch_size)      the metrics.base.Model of trained networks
     bake(nets, code)                the network of one user; a method without fingerprints has none

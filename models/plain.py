@@ -16,11 +16,12 @@ AVERAGED = ('M', 'G')
 EVALUATED = ('M', 'G', 'mean_w')
 
 
-def networks(config, resolution):
-    """{'M', 'G', 'D', 'path_length', 'mean_w'}: the networks of a run, untrained."""
-    return {'M': MappingNetwork(config), 'G': Generator(config, resolution, ConstantInput),
-            'D': Discriminator(config, resolution), 'path_length': RunningMean('path_length'),
-            'mean_w': RunningMean('mean_w', [config.embedding_dim])}
+def networks(config, resolution, names=None):
+    """{'M', 'G', 'D', 'path_length', 'mean_w'}: the networks of a run, untrained; those of `names` only, if given."""
+    makers = {'M': lambda: MappingNetwork(config), 'G': lambda: Generator(config, resolution, ConstantInput),
+              'D': lambda: Discriminator(config, resolution), 'path_length': lambda: RunningMean('path_length'),
+              'mean_w': lambda: RunningMean('mean_w', [config.embedding_dim])}
+    return {name: make() for name, make in makers.items() if names is None or name in names}
 
 
 def phases(config):

@@ -38,14 +38,6 @@ class Result:
         return {'image': name, 'sha256': self.sha256, **dataclasses.asdict(self.attribution), 'revoked': self.revoked}
 
 
-def read_image(path: str, resolution: int) -> np.ndarray:
-    """A file as uint8 [resolution, resolution, 3]. Raises ImageError, in one line, for anything else.
-
-    Images are taken as they are: scaling one would wash the fingerprint out unseen.
-    """
-    return np.asarray(decode(read_file(path), side=resolution))
-
-
 class Attributor:
     """Names the users of image files, for one run and its registry.
 
@@ -88,6 +80,7 @@ class Attributor:
                 raise ImageError(one.error)
             data = read_file(one.path)
             digest = hashlib.sha256(data).hexdigest()
+            # Taken as it is: scaling an image would wash the fingerprint out unseen.
             image = np.asarray(decode(data, side=self.model.resolution))
             return Result(one.path, sha256=digest), image
         except ImageError as error:

@@ -115,8 +115,7 @@ class Loop:
         with strategy.scope():
             self.state = TrainState(self.config, dataset.resolution)
         self.step = TrainStep(self.config, self.state, strategy)
-        evaluated = {name: self.state.ema.get(name, self.state.nets[name]) for name in self.state.method.EVALUATED}
-        self.model = self.state.method.as_model(evaluated)
+        self.model = self.state.method.as_model(self.state.evaluated_nets())
         self.manager = self._checkpoint_manager()
         self.writer = tf.summary.create_file_writer(self.path('events')) if self.chief else None
 

@@ -56,8 +56,7 @@ class Snapshot:
         self.path = snapshots[self.kimg]
         self.config, self.resolution = _read_options(self.options, os.path.join(run_dir, OPTIONS), impl)
         self.method = METHODS[self.config.method]
-        nets = self.method.networks(self.config, self.resolution)
-        self.nets = {name: nets[name] for name in self.method.EVALUATED}
+        self.nets = self.method.networks(self.config, self.resolution, self.method.EVALUATED)
         restore(evaluation_checkpoint(self.method, self.nets), self.path, partial=True)
 
     def model(self, batch_size=64, truncation_psi=1.0):
@@ -135,6 +134,8 @@ def find_released(run_dir, model_digest, impl='ref'):
     folder = released_folder(model_digest)
     for kimg, path in list_snapshots(run_dir, folder):
         if snapshot_digest(path) == model_digest:
-            return Snapshot(run_dir, kimg, impl=impl, folder=folder)
+            snapshot = Snapshot(run_dir, kimg, impl=impl, folder=folder)
+            snapshot.digest = model_digest  # its files have just been hashed
+            return snapshot
     raise UserError(f'{run_dir} does not hold the model {model_digest[:12]}… that the registry was issued from; '
                     'name the run that does')

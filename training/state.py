@@ -25,8 +25,7 @@ class TrainState(tf.Module):
         self.method = METHODS[config.method]
         self.phases = self.method.phases(config)
         self.nets = self.method.networks(config, resolution)
-        twins = self.method.networks(config, resolution)
-        self.ema = {name: twins[name] for name in self.method.AVERAGED}
+        self.ema = self.method.networks(config, resolution, self.method.AVERAGED)
         self.copy_to_ema()
         self.optimizers = make_optimizers(config, self.nets, self.phases)
         self.images_seen = tf.Variable(0, trainable=False, name='images_seen', dtype=tf.int64,
@@ -36,6 +35,10 @@ class TrainState(tf.Module):
         """Sets the averages to the networks as they are now."""
         for average, net in self.averaged_pairs():
             average.assign(net)
+
+    def evaluated_nets(self):
+        """{name: network} that the method's as_model and bake take, the averaged ones as averages."""
+        return {name: self.ema.get(name, self.nets[name]) for name in self.method.EVALUATED}
 
     def averaged_pairs(self):
         """[(variable of the average, variable of the network)]."""

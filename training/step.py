@@ -75,7 +75,7 @@ class TrainStep:
         """This replica's part of the phase's random batch; None if it generates nothing."""
         if phase.sample is None:
             return None
-        length = max(phase.num_samples // self.replicas, 1)
+        length = phase.num_samples // self.replicas
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
         part = BatchPart(length * self.replicas, replica * length, length)
         return phase.sample(self.state.nets, phase_seed(seed, phase.name), part)

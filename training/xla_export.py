@@ -103,7 +103,7 @@ def export_steps(folder, config, resolution):
     state = TrainState(config, resolution)
     variables, instance = state_variables(state), None
     if hasattr(state.method, 'bake'):
-        instance = state.method.bake(evaluated_nets(state), tf.zeros([config.fingerprint_bits]))
+        instance = state.method.bake(state.evaluated_nets(), tf.zeros([config.fingerprint_bits]))
         variables.update({f'instance/{i:03d}': variable for i, variable in enumerate(instance.variables)})
     step = TrainStep(config, state, tf.distribute.get_strategy(), jit_compile=True)
     functions = {**phase_functions(step, resolution), **other_functions(step, instance, resolution)}
@@ -117,11 +117,6 @@ def export_steps(folder, config, resolution):
     shapes = {key: [list(value.shape), value.dtype.name] for key, value in variables.items()}
     return {'steps': steps, 'variables': shapes, 'evaluation': evaluation_prefixes(state.method),
             'phases': [[phase.name, phase.interval, list(phase.takes)] for phase in state.phases]}
-
-
-def evaluated_nets(state):
-    """{name: network} that the method's as_model and bake take, the averaged ones as averages."""
-    return {name: state.ema.get(name, state.nets[name]) for name in state.method.EVALUATED}
 
 
 def phase_functions(step, resolution):
@@ -152,7 +147,7 @@ def other_functions(step, instance, resolution):
     uint8 images; bake makes the `instance` of one fingerprint, which generates uint8 images.
     """
     config, state, method = step.config, step.state, step.state.method
-    nets = evaluated_nets(state)
+    nets = state.evaluated_nets()
     bits = tf.zeros([config.batch_size, method.as_model(nets).fingerprint_bits])
     latents = tf.zeros([config.batch_size, config.latent_dim])
     images = tf.zeros([config.batch_size, resolution, resolution, 3], tf.uint8)
@@ -243,7 +238,7 @@ def _import(args):
         if key in arrays:
             variable.assign(arrays[key])
     whole = set(variables) <= set(arrays)
-    checkpoint = state.checkpoint() if whole else evaluation_checkpoint(state.method, evaluated_nets(state))
+    checkpoint = state.checkpoint() if whole else evaluation_checkpoint(state.method, state.evaluated_nets())
     kimg = int(arrays['images_seen']) // 1000
     dataset = find_dataset(manifest['dataset']['path'], args.data_dir)
     plan = Plan(manifest['preset'], config, args.run_dir, 0)

@@ -15,12 +15,12 @@ import pytest
 from PIL import Image
 
 import run_release
-from dnnlib.images import to_float
+from dnnlib.images import decode, read_file, to_float
 from dnnlib.util import UsageError, UserError, sha256_file
 from fingerprints.codes import code_to_text
 from fingerprints.registry import Registry
 from helpers import ROOT, save_run
-from release.attribute import Attributor, read_image
+from release.attribute import Attributor
 from release.results import bits_needed
 from training.snapshot import Snapshot
 
@@ -33,6 +33,11 @@ def picture(tmp_path):
         image.convert(mode).save(path, **options)
         return path
     return save
+
+
+def read_image(path, side):
+    """A file as attribution reads it, uint8 [side, side, 3]."""
+    return np.asarray(decode(read_file(path), side=side))
 
 
 def make_registry(location, model_digest, codes):
