@@ -57,16 +57,15 @@ def test_the_curves_lie_where_the_accuracies_are():
     assert tuple(canvas[y, left + 1]) == (0, 0, 0) != tuple(canvas[y, left + 6])  # the accepted line, dashed
 
 
-def run(*flags):
-    return subprocess.run([sys.executable, '-m', 'experiments.robustness', *flags], cwd=ROOT, text=True,
-                          capture_output=True)
+def main(*flags):
+    return robustness.main(robustness.make_parser().parse_args(flags))
 
 
-def test_the_command_on_two_runs(tmp_path):
+def test_the_command_on_two_runs(tmp_path, capsys):
     first, second = (save_run(str(tmp_path / name), seed) for seed, name in enumerate(('first', 'second')))
-    ran = run(f'--run={first}', f'--beside={second}', '--num-images=8', '--perturbations=crop,greyscale')
-    assert ran.returncode == 0, ran.stderr
-    assert ran.stdout.count('| perturbation') == 2 and ran.stdout.count('| greyscale') == 2
+    main(f'--run={first}', f'--beside={second}', '--num-images=8', '--perturbations=flip,greyscale')
+    said = capsys.readouterr().out
+    assert said.count('| perturbation') == 2 and said.count('| greyscale') == 2
     written = [f'robustness_000001{ending}' for ending in ('.md', '.png', '_curves.png')]
     assert sorted(os.listdir(f'{first}/pictures')) == written
     Image.open(f'{first}/pictures/robustness_000001_curves.png').load()
@@ -76,8 +75,10 @@ def test_the_command_on_two_runs(tmp_path):
         assert record['metric'] == 'robustness' and record['kimg'] == 1 and record['images'] == 8
 
 
-def main(*flags):
-    return robustness.main(robustness.make_parser().parse_args(flags))
+def test_a_wrong_name_on_the_command_line():
+    ran = subprocess.run([sys.executable, '-m', 'experiments.robustness', '--perturbations=crops'], cwd=ROOT, text=True,
+                         capture_output=True)
+    assert ran.returncode == 2 and ran.stderr.count('\n') == 1 and "'crops' does not exist" in ran.stderr
 
 
 def test_what_cannot_work_is_said_before_anything_is_measured(tmp_path, run_dir):
