@@ -8,8 +8,6 @@ fingerprints under each perturbation.
 """
 import os
 
-import numpy as np
-
 from dnnlib import cli
 from dnnlib.images import to_uint8
 from dnnlib.perturbations import files
@@ -18,7 +16,7 @@ from dnnlib.pictures import labelled_rows, tile_zoom
 from dnnlib.util import UsageError, append_json_line, atomic_file, make_folder
 from experiments.curves import plot
 from metrics.base import Options, generate_images, run_metric
-from metrics.robustness import fid_network
+from metrics.robustness import fid_network, rng_of
 from training.snapshot import Snapshot
 
 ACCEPTED = 0.75  # the bit accuracy that Yu et al. 2022 accept: 96 of 128 bits
@@ -86,9 +84,9 @@ def picture(image, curves, seed):
     """A uint8 image [H, W, 3] under every perturbation, a row each, with the value and mean bit accuracy below."""
     rows, captions = [], []
     for name, curve in curves.items():
-        rows.append([files.perturb(name, point['value'], image[None], np.random.default_rng(seed))[0]
-                     for point in curve])
-        captions.append([f'{named(point["value"])}: {point["bit_accuracy"]:.3f}' for point in curve])
+        rows.append([files.perturb(name, point['value'], image[None], rng_of(name, seed))[0] for point in curve])
+        values = ['' if point['value'] is None else f'{point["value"]:g}: ' for point in curve]
+        captions.append([f'{value}{point["bit_accuracy"]:.3f}' for value, point in zip(values, curve)])
     return labelled_rows(rows, [name.replace('_', '\n') for name in curves], captions, tile_zoom(image.shape[0]))
 
 

@@ -73,18 +73,23 @@ def fid_network(path, count):
     return network, None
 
 
+def rng_of(name, seed):
+    """Draws what is random in a perturbation, the same at each of its values."""
+    return np.random.default_rng([seed, [NONE, *TABLE].index(name)])
+
+
 class Point:
     """One perturbation at one value, gathered batch by batch.
 
     Args:
         name, value: of the table; 'none' and None for the pictures as they are.
-        seed: with the perturbation's place in the table it draws what is random: not with the value.
+        seed: as of `rng_of`.
         network: metrics.inception.Inception, or None.
     """
 
     def __init__(self, name, value, seed, network):
         self.name, self.value, self.network = name, value, network
-        self.rng = np.random.default_rng([seed, [NONE, *TABLE].index(name)])
+        self.rng = rng_of(name, seed)
         self.right, self.errors, self.similarities = [], [], []
         self.moments = Moments(network.dims) if network else None
 
