@@ -99,8 +99,8 @@ def compare_jpegs(images):
 def main(args):
     check_resolution(args.resolution)
     step = step_seconds(args)
-    print(f'{args.config} at {args.resolution}x{args.resolution}, batch {args.batch_size}, TensorFlow {tf.__version__}: '
-          f'a step takes {1e3 * step:.1f} ms')
+    print(f'{args.config} at {args.resolution}x{args.resolution}, batch {args.batch_size}, TensorFlow '
+          f'{tf.__version__}: a step takes {1e3 * step:.1f} ms')
     size = [args.batch_size, args.resolution, args.resolution, 3]
     images = tf.random.stateless_uniform(size, [0, 0], -1, 1)
     print(f'{"forward and gradient":26}{"ms":>8}{"of a step":>12}{"to compile, s":>15}')
