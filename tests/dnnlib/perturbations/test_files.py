@@ -1,4 +1,5 @@
 import io
+import os
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from PIL import Image
 from dnnlib.perturbations import files, table
 from dnnlib.perturbations.table import TABLE
 from dnnlib.util import UsageError
+from helpers import ROOT
 
 
 def rng():
@@ -147,3 +149,15 @@ def test_names_to_train():
         table.check_names('blurr')
     with pytest.raises(UsageError, match="'webp' can be measured but not trained against"):
         table.check_names('webp')
+
+
+def test_the_documentation_has_every_row():
+    with open(os.path.join(ROOT, 'docs', 'perturbations.md'), encoding='utf-8') as file:
+        cells = [line.split(' | ') for line in file if line.startswith('| `')]
+    documented = {row[0].strip('| `'): row[1:5] for row in cells}
+    assert list(documented) == list(TABLE)
+    for name, row in TABLE.items():
+        if row.parameter:
+            ends = 'one of these' if row.mild is None else f'{row.mild:g} to {row.severe:g}'
+            measured = ', '.join(f'{value:g}' for value in row.strengths)
+            assert documented[name] == [row.parameter, ends, measured, row.source], name
