@@ -222,6 +222,10 @@ def test_what_an_image_gets_depends_on_the_seed_and_its_place_alone(compiled):
     assert not np.array_equal(whole, compiled(inputs, SEED + 1, 1.0, 0))
 
 
+def test_without_names_nothing_changes():
+    np.testing.assert_array_equal(tensors.perturb(images(), SEED, (), 1.0), images())
+
+
 def test_values_lie_between_the_mild_end_and_the_strength():
     inputs = tf.fill([200, 8, 8, 3], -0.5)  # brightness by a factor f makes -1 + f/2
     apply = tf.function(lambda strength: tensors.perturb(inputs, SEED, ('brightness',), strength))
