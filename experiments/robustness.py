@@ -87,7 +87,7 @@ def picture(image, curves, seed):
         rows.append([files.perturb(name, point['value'], image[None], rng_of(name, seed))[0] for point in curve])
         values = ['' if point['value'] is None else f'{point["value"]:g}: ' for point in curve]
         captions.append([f'{value}{point["bit_accuracy"]:.3f}' for value, point in zip(values, curve)])
-    return labelled_rows(rows, [name.replace('_', '\n') for name in curves], captions, tile_zoom(image.shape[0]))
+    return labelled_rows(rows, [name.replace('_', '\n') for name in curves], captions, tile_zoom(image.shape[0], 128))
 
 
 def measure(run_dir, snapshot, options):

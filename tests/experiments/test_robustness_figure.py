@@ -38,9 +38,9 @@ def test_the_table_is_markdown_with_as_many_cells_in_each_row():
 def test_the_picture_shows_the_image_and_its_perturbed_versions():
     image = np.random.default_rng(0).integers(0, 256, [32, 32, 3]).astype(np.uint8)
     canvas = np.asarray(robustness.picture(image, make_record()['curves'], 0))
-    assert canvas.shape == (6 * (96 + CAPTION), LABEL + 7 * 96, 3)
-    np.testing.assert_array_equal(canvas[:96:3, LABEL:LABEL + 96:3], image)
-    blurred = canvas[2 * (96 + CAPTION):][:96:3, LABEL + 96:LABEL + 192:3]
+    assert canvas.shape == (6 * (128 + CAPTION), LABEL + 7 * 128, 3)
+    np.testing.assert_array_equal(canvas[:128:4, LABEL:LABEL + 128:4], image)
+    blurred = canvas[2 * (128 + CAPTION):][:128:4, LABEL + 128:LABEL + 256:4]
     assert 10 < blurred.std() < image.std()
 
 
