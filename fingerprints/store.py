@@ -21,6 +21,7 @@ from fingerprints.ledger import (
     Chain,
     Event,
     Finding,
+    parse_event,
     read_notes,
     read_rows,
 )
@@ -147,7 +148,7 @@ class Store:
 
     def _check_codes_open(self):
         if self._is_sealed and self._sealer is None:
-            raise UserError(f'the codes in {self.location} are encrypted; give the key or passphrase')
+            raise UserError(f'the codes in {self.location} are encrypted; give the key or passphrase (--code-key=FILE)')
 
     def events(self) -> Iterator[Event]:
         """Yields all events in order; codes as the ledger holds them."""
@@ -158,6 +159,19 @@ class Store:
                 if findings:
                     raise UserError(f'{self.location}: {findings[0].text}; verify it, and restore it from a copy')
                 yield event
+
+    def size(self) -> int:
+        """Returns the number of events."""
+        with self._current():
+            return self._chain.size
+
+    def event(self, seq: int) -> Event:
+        """Returns event number `seq`, after everything was checked. Raises UsageError if there is none."""
+        with self._current():
+            if not 0 <= seq < self._chain.size:
+                raise UsageError(f'{self.location} has no event {seq}; the last is {self._chain.size - 1}')
+            with self._database.transaction() as connection:
+                return parse_event(next(read_rows(connection, seq))[1])
 
     def record_export(self) -> tuple[int, bytes]:
         """Records that the ledger is exported. Returns (size, root) of the ledger, that event included."""
