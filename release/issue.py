@@ -64,9 +64,32 @@ def issuing_snapshot(run_dir: str, registry: Registry, kimg: Optional[int] = Non
 
 
 def released_snapshot(run_dir: str, registry: Registry) -> Snapshot:
-    """The Snapshot that the registry's instances came from. Raises UserError if the run does not hold it."""
-    known = registry.model()
-    if known is None:
+    """The Snapshot that the registry's instances came from: of its models the newest one that the run holds.
+
+    Raises UserError if the run holds none of them.
+    """
+    digests = [model['model_digest'] for model in registry.models()]
+    if not digests:
         raise UserError(f'{registry.location} holds no users, so there is no one to attribute to; issue an instance '
                         'first')
-    return find_released(run_dir, known[0])
+    errors = []
+    for digest in reversed(digests):
+        try:
+            return find_released(run_dir, digest)
+        except UserError as error:
+            errors.append(error)
+    raise errors[0]
+
+
+def register(run_dir: str, registry: Registry, kimg: Optional[int] = None) -> str:
+    """Adds a run's model to a registry, and keeps its snapshot for attribution. Returns its digest.
+
+    Raises:
+        UserError: a run without fingerprints, or the model is registered already.
+    """
+    snapshot = Snapshot(run_dir, kimg, impl='ref')
+    if not snapshot.can_bake:
+        raise UserError(f'{run_dir} was trained without fingerprints; register a run of --method=fingerprinted')
+    keep_released(run_dir, snapshot)
+    registry.register_model(snapshot.digest, snapshot.config.fingerprint_bits)
+    return snapshot.digest
