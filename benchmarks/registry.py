@@ -61,9 +61,9 @@ def lock_times(registry):
     """A list that each append adds its seconds under the write lock to, its commit included."""
     times, engine = [], registry._database._engine
 
-    @sa.event.listens_for(engine, 'after_cursor_execute')  # the first of them takes the lock
-    def locked(connection, *_):
-        if connection.get_execution_options().get('write'):
+    @sa.event.listens_for(engine, 'after_cursor_execute')
+    def locked(connection, cursor, statement, *_):
+        if statement.startswith(('BEGIN IMMEDIATE', 'SELECT pg_advisory_xact_lock')):  # they wait until they have it
             connection.info.setdefault('locked', time.perf_counter())
 
     @sa.event.listens_for(engine, 'checkin')  # after the commit, before the connection is closed
