@@ -98,7 +98,7 @@ def issue_command(args):
     snapshot = issuing_snapshot(args.run, registry, args.kimg)
     num_bits = snapshot.config.fingerprint_bits
     for name in args.name:
-        folder, digest = issue(args.run, registry, name, args.out, snapshot=snapshot)
+        folder, digest = issue(args.run, registry, name, args.out, snapshot=snapshot, user=args.user)
         print(f'issued {name}: {folder}  sha256 {digest[:16]}…  ({num_bits} bits, snapshot {snapshot.kimg} kimg)')
     print(f'to attribute an image, {bits_needed(num_bits, len(registry.list()), DEFAULT_RATE)}')
 

@@ -26,6 +26,8 @@ def add_commands(commands: Any, registry: dict[str, Any]) -> None:
     """
     for name in ('issue', 'list', 'attribute'):
         commands.choices[name].add_argument('--code-key', metavar='FILE', help=CODE_KEY)
+    commands.choices['issue'].add_argument('--user', help='whose these instances are, if not called the same: a second '
+                                           'instance of a user, or one of a new model')
     commands.choices['attribute'].add_argument('--record', action='store_true', help='enter each image\'s digest and '
                                                'what was found into the registry, with who asked and when')
     _add_checking(commands, registry)
@@ -108,7 +110,7 @@ def _add_timestamp(commands):
 
 def _add_models(commands, registry):
     register = commands.add_parser('register', help='add a newly trained model to a registry that has one already',
-                                   description='Instances may then be issued of it, to the same users under new names.')
+                                   description='Instances may then be issued of it: issue NEWNAME --user=USER.')
     register.add_argument('--run', required=True, help="the new model's run folder")
     register.add_argument('--kimg', type=int, help='its snapshot: the latest if not given')
     register.add_argument('--registry', **registry)

@@ -34,10 +34,11 @@ def test_a_user_is_issued_anew_under_a_new_model(place, capsys):
     assert call('register', '--run=new') == 0
     with pytest.raises(UserError, match='is registered already; issue from it'):
         call('register', '--run=new')
-    assert call('issue', 'alice-2', '--run=new') == 0
+    assert call('issue', 'alice-2', '--user=alice', '--run=new') == 0
     assert call('issue', 'carol', '--run=old') == 0
     old, new = (model['model_digest'] for model in place.models())
     assert [one.model_digest for one in place.list()] == [old, old, new, old] and place.verify() == []
+    assert [one.user for one in place.list()] == ['alice', 'bob', 'alice', 'carol']
     assert os.path.isdir('new/released')
     for run, users in (('old', 3), ('new', 1)):
         capsys.readouterr()
