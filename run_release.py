@@ -101,6 +101,8 @@ def issue_command(args):
         folder, digest = issue(args.run, registry, name, args.out, snapshot=snapshot, user=args.user)
         print(f'issued {name}: {folder}  sha256 {digest[:16]}…  ({num_bits} bits, snapshot {snapshot.kimg} kimg)')
     print(f'to attribute an image, {bits_needed(num_bits, len(registry.list()), DEFAULT_RATE)}')
+    for line in books.crowded_models(registry):
+        print(line)
 
 
 def list_command(args):

@@ -156,6 +156,14 @@ def open_registry(args: argparse.Namespace, create: bool = False) -> Any:
     return Registry(args.registry, create=create, key=read_key_file(path) if path else None)
 
 
+def crowded_models(registry: Any) -> Iterator[str]:
+    """Yields a line per model that has drawn half of the codes or more that are certain to be there."""
+    for model in registry.models():
+        if 2 * model['codes'] >= model['users_possible']:
+            yield (f'the model {model["model_digest"][:12]}… has drawn {model["codes"]:,} codes of {model["num_bits"]} '
+                   f'bits; for {model["users_possible"]:,} there is certain to be one: train a model of more bits')
+
+
 def recorded(registry: Any, results: Iterable[Any]) -> Iterator[Any]:
     """Yields attribution's Results on, after each was entered into the registry; files without one are not."""
     for result in results:
@@ -337,7 +345,8 @@ def export_command(args: argparse.Namespace) -> None:
 def import_command(args: argparse.Namespace) -> None:
     """Makes a registry of a file."""
     from fingerprints.transfer import import_ledger
-    print(f'{import_ledger(args.file, args.registry)} events are in {args.registry}')
+    count = import_ledger(args.file, args.registry)
+    print(f'{count} events are in {open_registry(args).location}')  # which names no password
 
 
 def misuse_command(args: argparse.Namespace) -> None:

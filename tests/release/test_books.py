@@ -334,10 +334,23 @@ def test_a_notice_for_a_mere_end_claims_no_law_was_broken(registry, run):
 
 def test_export_and_import_go_round(note, registry, run):
     assert run('export', 'copy.jsonl') == (0, '7 events are in copy.jsonl; keep it as secret as the registry\n', '')
-    assert run('import', 'copy.jsonl', '--registry=new.sqlite') == (0, '7 events are in new.sqlite\n', '')
+    imported = f'7 events are in {os.path.abspath("new.sqlite")}\n'
+    assert run('import', 'copy.jsonl', '--registry=new.sqlite') == (0, imported, '')
     assert run('verify', '--registry=new.sqlite', '--checkpoint', 'note')[0] == 0
     assert list(Registry('new.sqlite').events()) == list(registry.events())
     assert 'holds a registry already' in run('import', 'copy.jsonl', '--registry=new.sqlite')[2]
+
+
+def test_that_codes_run_out_is_told_when_half_are_drawn(tmp_path):
+    registry = Registry(tmp_path / 'r.sqlite', create=True)
+    registry.register_model(MODEL, 8, minimum_distance=3)  # 256 codes, 37 within a distance of 2: 7 are certain
+    for number in range(4):
+        assert list(books.crowded_models(registry)) == []
+        with registry.issue(f'user{number}', MODEL, 8) as pending:
+            pending.digest = DIGEST
+    [line] = books.crowded_models(registry)
+    assert line == ('the model aaaaaaaaaaaa… has drawn 4 codes of 8 bits; for 7 there is certain to be one: train a '
+                    'model of more bits')
 
 
 def test_a_registry_whose_codes_are_encrypted(tmp_path, monkeypatch, run):
