@@ -147,7 +147,7 @@ def attribute_command(args):
     form = 'json' if args.json else 'csv' if args.csv else 'text'
     context = {'fpr': args.fpr, **attributor.provenance}
     results = attributor(inputs, args.fpr)
-    results = books.recorded(registry, results) if args.record else results
+    results = books.recorded(registry, results, context) if args.record else results
     with output(args.out) as file:
         for line in attribution_lines(results, form, context, tally):
             print(line, file=file, flush=True)

@@ -6,8 +6,6 @@ checks the same. Needs the package rfc3161-client, which verifies with the OpenS
 import dataclasses
 import datetime
 import http.client
-import urllib.error
-import urllib.parse
 import urllib.request
 from typing import Any, Optional
 
@@ -94,10 +92,10 @@ def ask(url: str, request: Request) -> bytes:
     Raises:
         UsageError: the URL is none of http or https. UserError: the service can't be reached or answers no response.
     """
-    if urllib.parse.urlsplit(url).scheme not in ('http', 'https'):
+    if not url.lower().startswith(('http://', 'https://')):
         raise UsageError(f'{url} is no address of a timestamping service; it begins with https:// or http://')
-    question = urllib.request.Request(url, request.der, {'Content-Type': CONTENT})
     try:
+        question = urllib.request.Request(url, request.der, {'Content-Type': CONTENT})
         with urllib.request.urlopen(question, timeout=SECONDS) as answer:
             return answer.read(LARGEST)
     except (OSError, ValueError, http.client.HTTPException) as error:

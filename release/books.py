@@ -164,11 +164,14 @@ def crowded_models(registry: Any) -> Iterator[str]:
                    f'bits; for {model["users_possible"]:,} there is certain to be one: train a model of more bits')
 
 
-def recorded(registry: Any, results: Iterable[Any]) -> Iterator[Any]:
-    """Yields attribution's Results on, after each was entered into the registry; files without one are not."""
+def recorded(registry: Any, results: Iterable[Any], context: dict[str, Any]) -> Iterator[Any]:
+    """Yields attribution's Results on, after each was entered into the registry; files without one are not.
+
+    context: what every result rests on, entered with it.
+    """
     for result in results:
         if result.attribution is not None:
-            registry.record_attribution(result.sha256, result.record())
+            registry.record_attribution(result.sha256, {**result.record(), **context})
         yield result
 
 
@@ -306,8 +309,8 @@ def timestamp_command(args: argparse.Namespace) -> None:
     from fingerprints import timestamps
     from fingerprints.files import new_file, read_bytes
     data, nonce = read_bytes(args.file), None
-    if not args.request and not (args.response and args.root):
-        raise UsageError('give --response and --root; or --request to write a request only')
+    if bool(args.request) == bool(args.response and args.root):
+        raise UsageError('give --response and --root; or only --request, to write a request')
     if args.request:
         with new_file(args.request, 0o644) as file:
             file.write(timestamps.make_request(data).der)

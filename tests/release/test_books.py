@@ -254,7 +254,9 @@ def test_proofs_of_another_registrys_checkpoint_are_refused(note, run):
     (['misuse', 'ann', '--reason=x', '--known-at=soon'], 2, "'soon' is no time"),
     (['export', 'note'], 1, 'note exists already'),
     (['import', 'note', '--registry=new.sqlite'], 1, 'note is not an exported ledger'),
-    (['timestamp', 'note'], 2, 'give --response and --root; or --request'),
+    (['timestamp', 'note'], 2, 'give --response and --root; or only --request'),
+    (['timestamp', 'note', '--request=q', '--response=r', '--root=note'], 2, 'give --response and --root; or only'),
+    (['timestamp', 'note', '--url=https://[', '--response=r', '--root=note'], 1, 'https://[ cannot be asked: '),
     (['timestamp', 'note', '--url=https://x', '--response=note', '--root=note'], 1, 'note exists already')])
 def test_what_is_wrong_is_told_and_changes_nothing(note, run, words, code, message):
     before = {name: open(name, 'rb').read() for name in os.listdir()}

@@ -34,6 +34,8 @@ def test_a_user_is_issued_anew_under_a_new_model(place, capsys):
     assert call('register', '--run=new') == 0
     with pytest.raises(UserError, match='is registered already; issue from it'):
         call('register', '--run=new')
+    with pytest.raises(UserError, match='holds no users, so there is no one to attribute to'):
+        call('attribute', 'image.png', '--run=new')
     assert call('issue', 'alice-2', '--user=alice', '--run=new') == 0
     assert call('issue', 'carol', '--run=old') == 0
     old, new = (model['model_digest'] for model in place.models())
@@ -57,4 +59,5 @@ def test_what_was_attributed_is_recorded_if_asked_to(place):
     event = list(place.events())[-1]
     assert event.kind == 'image_attributed' and event.fields['findings']['image'] == 'image.png'
     assert len(event.fields['image_digest']) == 64 and 'p_value' in event.fields['findings']
+    assert event.fields['findings']['model_digest'] == place.model()[0] and event.fields['findings']['fpr'] == 1e-6
     assert place.verify() == []
