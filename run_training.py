@@ -19,7 +19,8 @@ def make_parser():
     parser.add_argument('--data-dir', default='data', help='where datasets lie')
     parser.add_argument('--run-dir', help='where the run is written (default: results/DATASET-CONFIG)')
     parser.add_argument('--num-gpus', type=int, help='GPUs to use; 0 is the CPU (default: all there are)')
-    parser.add_argument('--dry-run', action='store_true', help='print the resolved options and stop')
+    parser.add_argument('--dry-run', action='store_true', help='print the resolved options and what the run '
+                        'would take, and stop')
     group = parser.add_argument_group('options of the run, whose defaults the preset gives')
     add_flags(group)
     return parser
@@ -46,10 +47,24 @@ def describe(plan, dataset):
     return '\n'.join(f'  {name.replace("_", "-"):24}{value}' for name, value in options.items())
 
 
+def estimate(plan, name, data_dir):
+    """What the run would take, as text. Raises UserError, UsageError."""
+    from datasets.sources import expected_size
+    from models.limits import check_division, check_networks, check_parts
+    from training.estimate import describe_cost
+    resolution, train_images = expected_size(name, data_dir)
+    replicas = plan.num_gpus or 1
+    check_division(plan.config.batch_size, replicas)
+    check_parts(plan.config.batch_per_replica, plan.config.batch_size, replicas)
+    check_networks(plan.config, resolution)
+    return describe_cost(plan.config, resolution, train_images, replicas)
+
+
 def main(args):
     plan, name = make_plan(args)
     print(describe(plan, name))
     if args.dry_run:
+        print(estimate(plan, name, args.data_dir))
         return
     from datasets.sources import find_dataset
     from training.distribution import resolve_gpus

@@ -25,6 +25,7 @@ PAPER = {
     'lsun_bedroom': (128, 30000, 30000, 'lsun/bedroom'),
     'lsun_cat':     (256, 50000, 50000, 'lsun/cat'),
 }
+DIGITS_TRAIN = 1500
 
 
 @dataclasses.dataclass
@@ -70,7 +71,10 @@ def interleaved(eval_fraction, max_images=None):
     return split_of
 
 
-def digits(resolution=32):
+DIGITS_RESOLUTION = 32
+
+
+def digits(resolution=DIGITS_RESOLUTION):
     """Scikit-learn's bundled handwritten digits: 1797 pictures of 8×8, white on black; 1500 to train on."""
     from sklearn.datasets import load_digits  # here: its import takes half a second
     small = load_digits().images
@@ -82,7 +86,7 @@ def digits(resolution=32):
             yield f'digit {number}', np.asarray(large.convert('RGB'))
 
     return Source('digits', f'scikit-learn load_digits, bicubic to {resolution}x{resolution}', images(),
-                  first_then(1500, len(small)), Skipped(), total=len(small))
+                  first_then(DIGITS_TRAIN, len(small)), Skipped(), total=len(small))
 
 
 def files(path, resolution, eval_fraction=0.5, max_images=None, allow_upscale=False):
@@ -195,6 +199,21 @@ def find_dataset(name_or_path, data_dir='data'):
         return _make_digits(named)
     raise UserError(f'there is no dataset {name_or_path}, neither in {data_dir} nor as a path; make it: '
                     f'{_command(name_or_path, data_dir)}')
+
+
+def expected_size(name_or_path, data_dir='data'):
+    """(resolution, images to train on) of a dataset, also of one of the paper's, or the digits, before it is made.
+
+    Raises: UserError as `find_dataset`.
+    """
+    there = [path for path in (os.path.join(data_dir, name_or_path), name_or_path)
+             if os.path.isfile(os.path.join(path, MANIFEST))]
+    if not there and name_or_path in PAPER:
+        return PAPER[name_or_path][:2]
+    if not there and name_or_path == 'digits':
+        return DIGITS_RESOLUTION, DIGITS_TRAIN
+    dataset = find_dataset(name_or_path, data_dir)
+    return dataset.resolution, dataset.num_images('train')
 
 
 def _make_digits(path):
