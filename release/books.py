@@ -130,8 +130,9 @@ def _add_copies(commands, registry):
 
 def _add_misuse(commands, registry):
     misuse = commands.add_parser('misuse', help='note that a misuse is known: 96 hours are left to revoke',
-                                 description='Records since when the owner knows of a misuse, and says by when the '
-                                 'instance must be revoked (California SB 942).')
+                                 description='Records since when the owner knows of it, and says by when the instance '
+                                 'must be revoked. California\'s SB 942 gives 96 hours from discovering that a '
+                                 'licensee\'s changes keep the model from marking its images.')
     misuse.add_argument('name', metavar='NAME', help='the instance')
     misuse.add_argument('--reason', required=True, help='what was done, for the record and the notice')
     misuse.add_argument('--known-at', metavar='TIME', help='since when, ISO 8601; now if not given')
