@@ -1,4 +1,4 @@
-"""Issues fingerprinted instances, lists and revokes them, attributes images; or shows it all in a demo."""
+"""Issues fingerprinted instances, lists and revokes them, attributes images, keeps the books; or shows a demo."""
 import argparse
 import contextlib
 import json
@@ -7,6 +7,7 @@ import sys
 
 from dnnlib import cli
 from dnnlib.util import UsageError, UserError, atomic_file, format_time, make_folder, printable
+from release import books
 
 RUN = 'results/digits-quickstart'
 REGISTRY = 'registry.sqlite'
@@ -65,6 +66,8 @@ def make_parser():
     form.add_argument('--csv', action='store_true', help='a table for spreadsheets')
     attribute.add_argument('--out', metavar='FILE', help='write the results to a new file instead of printing them')
 
+    books.add_commands(commands, registry)
+
     demo = commands.add_parser('demo', help='train on digits, issue two users, attribute their images',
                                description='The whole path on bundled data, on the CPU, in some minutes.')
     demo.add_argument('--out', default=DEMO, help='folder for everything; the same command resumes')
@@ -84,30 +87,31 @@ def check_defaults(args):
 
 
 def issue_command(args):
-    from fingerprints.registry import Registry, check_name
+    from fingerprints.registry import check_name
     for name in args.name:
         check_name(name)
     if len(set(args.name)) < len(args.name):
         raise UsageError('the same name twice; every user has one instance')
     from release.issue import issue, issuing_snapshot  # here, since it takes seconds to import
     from release.results import bits_needed
-    registry = Registry(args.registry, create=True)
+    registry = books.open_registry(args, create=True)
     snapshot = issuing_snapshot(args.run, registry, args.kimg)
     num_bits = snapshot.config.fingerprint_bits
     for name in args.name:
-        folder, digest = issue(args.run, registry, name, args.out, snapshot=snapshot)
+        folder, digest = issue(args.run, registry, name, args.out, snapshot=snapshot, user=args.user)
         print(f'issued {name}: {folder}  sha256 {digest[:16]}…  ({num_bits} bits, snapshot {snapshot.kimg} kimg)')
     print(f'to attribute an image, {bits_needed(num_bits, len(registry.list()), DEFAULT_RATE)}')
+    for line in books.crowded_models(registry):
+        print(line)
 
 
 def list_command(args):
     import dataclasses
 
     from fingerprints.codes import code_to_text
-    from fingerprints.registry import Registry
     if args.codes and not args.json:
         raise UsageError('--codes goes with --json; add it')
-    registry = Registry(args.registry)
+    registry = books.open_registry(args)
     users = registry.list()
     codes = {name: code_to_text(code) for model in registry.models() if args.codes
              for name, code in zip(*registry.codes(model['model_digest']))}
@@ -123,13 +127,11 @@ def list_command(args):
 
 
 def revoke_command(args):
-    from fingerprints.registry import Registry
-    Registry(args.registry).revoke(args.name, args.reason)
+    books.open_registry(args).revoke(args.name, args.reason)
     print(f'revoked {args.name}; images of that instance are still attributed')
 
 
 def attribute_command(args):
-    from fingerprints.registry import Registry
     from fingerprints.statistics import check_fpr
     from release.inputs import find_inputs
     check_fpr(args.fpr)
@@ -138,14 +140,16 @@ def attribute_command(args):
     if args.out:
         make_folder(os.path.dirname(os.path.abspath(args.out)))
     inputs, others = find_inputs(args.image)
-    registry = Registry(args.registry)
+    registry = books.open_registry(args)
     from release.attribute import Attributor  # here, since it takes seconds to import
     from release.results import Tally, attribution_lines, bits_needed, exit_code
     attributor, tally = Attributor(args.run, registry), Tally()
     form = 'json' if args.json else 'csv' if args.csv else 'text'
     context = {'fpr': args.fpr, **attributor.provenance}
+    results = attributor(inputs, args.fpr)
+    results = books.recorded(registry, results, context) if args.record else results
     with output(args.out) as file:
-        for line in attribution_lines(attributor(inputs, args.fpr), form, context, tally):
+        for line in attribution_lines(results, form, context, tally):
             print(line, file=file, flush=True)
     left_out = f', {others} other files in the folders left out' if others else ''
     users, num_bits = attributor.codes.shape
@@ -166,7 +170,7 @@ def demo_command(args):
 
 
 COMMANDS = {'issue': issue_command, 'list': list_command, 'revoke': revoke_command, 'attribute': attribute_command,
-            'demo': demo_command}
+            'demo': demo_command, **books.COMMANDS}
 
 
 def main(args):

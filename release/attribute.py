@@ -51,7 +51,7 @@ class Attributor:
     def __init__(self, run_dir: str, registry: Registry):
         snapshot = released_snapshot(run_dir, registry)
         self.model = snapshot.model(BATCH)
-        self.names, self.codes = registry.codes()
+        self.names, self.codes = registry.codes(snapshot.digest)
         self.revoked = {user.name: user.revoked_at for user in registry.list() if user.revoked_at}
         self.provenance = {'model_digest': snapshot.digest, 'snapshot_kimg': snapshot.kimg, 'version': VERSION}
 
