@@ -7,7 +7,7 @@ from dnnlib.util import UsageError, make_folder
 
 def make_parser():
     """The command line."""
-    parser = cli.ArgumentParser(prog='run_generator.py', description=__doc__)
+    parser = cli.ArgumentParser(description=__doc__)
     parser.add_argument('--run', default='results/digits-quickstart', help="the training run's folder")
     parser.add_argument('--kimg', type=int, help='which snapshot (default: the latest)')
     parser.add_argument('--out', help='folder for the pictures (default: RUN/pictures)')

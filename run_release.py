@@ -24,7 +24,7 @@ wrong flag. Two or more users over the threshold are all listed and none is name
 
 def make_parser():
     """The command line, one subcommand per task."""
-    parser = cli.ArgumentParser(prog='run_release.py', description=__doc__)
+    parser = cli.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND', parser_class=cli.ArgumentParser)
     run = dict(default=RUN, help="the training run's folder")
     registry = dict(default=REGISTRY, help='SQLite file or database URL of the registry')

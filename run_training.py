@@ -11,7 +11,7 @@ from training.config import Plan, add_flags, flags_config, to_record
 def make_parser():
     """The command line: one flag per field of Config, and where to read, write and compute."""
     parser = cli.ArgumentParser(
-        prog='run_training.py', description=__doc__,
+        description=__doc__,
         epilog='presets: ' + '; '.join(f'{name}: {preset.help}' for name, preset in PRESETS.items()))
     parser.add_argument('--config', choices=list(PRESETS), default='config-e', help='preset of all options below')
     parser.add_argument('--dataset', help='a name under --data-dir (celeba, lsun_bedroom, lsun_cat, digits), or a '
@@ -19,7 +19,8 @@ def make_parser():
     parser.add_argument('--data-dir', default='data', help='where datasets lie')
     parser.add_argument('--run-dir', help='where the run is written (default: results/DATASET-CONFIG)')
     parser.add_argument('--num-gpus', type=int, help='GPUs to use; 0 is the CPU (default: all there are)')
-    parser.add_argument('--dry-run', action='store_true', help='print the resolved options and stop')
+    parser.add_argument('--dry-run', action='store_true', help='print the resolved options, check dataset, metrics and '
+                        'networks, and stop')
     group = parser.add_argument_group('options of the run, whose defaults the preset gives')
     add_flags(group)
     return parser
@@ -46,11 +47,23 @@ def describe(plan, dataset):
     return '\n'.join(f'  {name.replace("_", "-"):24}{value}' for name, value in options.items())
 
 
+def check_plan(plan, name, data_dir):
+    """Raises what `train` would before its first step: a missing dataset, an unknown metric, an impossible network."""
+    from datasets.sources import DIGITS_RESOLUTION, find_dataset
+    from metrics.base import check_metrics
+    from models.limits import check_division, check_networks
+    from training.loop import metric_names
+    check_division(plan.config.batch_size, plan.num_gpus or 1)
+    check_metrics(metric_names(plan.config))
+    dataset = find_dataset(name, data_dir, make=False)
+    check_networks(plan.config, dataset.resolution if dataset else DIGITS_RESOLUTION)
+
+
 def main(args):
     plan, name = make_plan(args)
     print(describe(plan, name))
     if args.dry_run:
-        return
+        return check_plan(plan, name, args.data_dir)
     from datasets.sources import find_dataset
     from training.distribution import resolve_gpus
     from training.loop import train

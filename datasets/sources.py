@@ -70,7 +70,10 @@ def interleaved(eval_fraction, max_images=None):
     return split_of
 
 
-def digits(resolution=32):
+DIGITS_RESOLUTION = 32
+
+
+def digits(resolution=DIGITS_RESOLUTION):
     """Scikit-learn's bundled handwritten digits: 1797 pictures of 8×8, white on black; 1500 to train on."""
     from sklearn.datasets import load_digits  # here: its import takes half a second
     small = load_digits().images
@@ -178,11 +181,11 @@ def _in_threads(function, items):
             yield ahead.popleft().result()
 
 
-def find_dataset(name_or_path, data_dir='data'):
+def find_dataset(name_or_path, data_dir='data', make=True):
     """Opens the dataset `data_dir/NAME` or the one at a path. `digits`, which needs no download, is made if absent.
 
     Returns:
-        The reader.Dataset.
+        The reader.Dataset; without `make`, None for digits that are yet to be made.
 
     Raises:
         UserError: there is none, with the command that makes it; or it is damaged.
@@ -192,7 +195,7 @@ def find_dataset(name_or_path, data_dir='data'):
         if os.path.isfile(os.path.join(path, MANIFEST)):
             return reader.open_dataset(path)
     if name_or_path == 'digits' and not os.path.exists(named):
-        return _make_digits(named)
+        return _make_digits(named) if make else None
     raise UserError(f'there is no dataset {name_or_path}, neither in {data_dir} nor as a path; make it: '
                     f'{_command(name_or_path, data_dir)}')
 

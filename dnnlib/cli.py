@@ -1,11 +1,13 @@
 """Command lines: absl-py's argparse, one line for an error, exit code 2 for usage and 1 for the rest."""
 import argparse
+import contextlib
 import difflib
 import errno
 import logging
 import os
 import signal
 import sys
+import threading
 import warnings
 
 import absl.logging
@@ -145,10 +147,82 @@ def _prepare():
         if hasattr(stream, 'reconfigure'):
             stream.reconfigure(errors='backslashreplace')
     signal.signal(signal.SIGTERM, _terminate)
+    sys.unraisablehook = _raise_again
 
 
 def _terminate(number, frame):
     raise Terminated
+
+
+def _raise_again(unraisable, otherwise=sys.unraisablehook):
+    """Sends a signal once more whose exception Python has dropped: it came while an object was being destroyed."""
+    numbers = [number for number, kind in Deferred.RAISES.items() if isinstance(unraisable.exc_value, kind)]
+    if not numbers:
+        return otherwise(unraisable)
+    again = threading.Timer(0.02, os.kill, (os.getpid(), numbers[0]))
+    again.daemon = True
+    again.start()
+
+
+class Deferred:
+    """Makes SIGTERM and Ctrl-C wait until the program has come to a good place to stop; the second one need not wait.
+
+        with Deferred() as deferred:
+            while work_is_left:
+                do_some()           # may look at `deferred.asked` and return early
+                if deferred.asked:
+                    save()
+                    deferred.stop()
+
+    Outside the main thread, the only one that gets signals, it does nothing.
+    """
+    RAISES = {signal.SIGTERM: Terminated, signal.SIGINT: KeyboardInterrupt}
+
+    def __init__(self):
+        self._came, self._before = None, {}
+
+    @property
+    def asked(self):
+        """Whether a signal came."""
+        return self._came is not None
+
+    def ask(self):
+        """Does as if SIGTERM came, unless a signal has."""
+        self._came = self._came or signal.SIGTERM
+
+    def stop(self):
+        """Raises what the signal stands for, Terminated or KeyboardInterrupt, if one came."""
+        if self.asked:
+            raise self.RAISES[self._came]
+
+    @contextlib.contextmanager
+    def lifted(self):
+        """Within this block signals stop the program at once, as without Deferred."""
+        self.stop()
+        self.__exit__()
+        try:
+            yield
+        finally:
+            self.__enter__()
+
+    def __enter__(self):
+        if threading.current_thread() is threading.main_thread():
+            found = {number: signal.getsignal(number) for number in self.RAISES}
+            # What is ignored, as Ctrl-C is under nohup and behind a shell's &, stays so.
+            self._before = {number: handler for number, handler in found.items()
+                            if handler not in (None, signal.SIG_IGN)}
+            for number in self._before:
+                signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_):
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number, frame):
+        if self.asked:
+            raise self.RAISES[number]
+        self._came = number
 
 
 def _fail(parser, error, code, message=None):

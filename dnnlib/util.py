@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import shutil
 import sys
 import tempfile
@@ -140,22 +141,28 @@ def atomic_folder(path, may_replace=None, private=False):
     """
     path = os.path.abspath(path)
     parent = make_folder(os.path.dirname(path))
-    with _locked(parent):
-        _remove_leftovers(path)
-        _check_free(path, may_replace)
-        temporary = tempfile.mkdtemp(prefix=f'.{os.path.basename(path)}-', suffix=INCOMPLETE, dir=parent)
-        lock = _lock(temporary)
-    try:
+    with contextlib.ExitStack() as stack:
+        with _locked(parent):
+            _remove_leftovers(path)
+            _check_free(path, may_replace)
+            temporary = _free_name(path)
+            stack.callback(_remove, temporary)  # before it is made: a signal may come at any moment
+            os.mkdir(temporary, 0o700)
+            stack.enter_context(_locked(temporary))
         yield temporary
         os.chmod(temporary, 0o700 if private else _allowed(0o777))
         with _locked(parent):
             _check_free(path, may_replace)
             _put_in_place(temporary, path)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    finally:
-        os.close(lock)
+
+
+def _free_name(path):
+    """The name of a temporary file or folder for `path`, of none that is there. Needs the lock of the parent."""
+    parent, name = os.path.split(path)
+    while True:
+        temporary = os.path.join(parent, f'.{name}-{secrets.token_hex(4)}{INCOMPLETE}')
+        if not os.path.lexists(temporary):
+            return temporary
 
 
 def _check_free(path, may_replace):
@@ -196,7 +203,8 @@ def _remove(path):
     if os.path.isdir(path):
         shutil.rmtree(path, ignore_errors=True)
     elif os.path.isfile(path):
-        os.unlink(path)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
 
 
 def _lock(path, wait=True):
@@ -234,24 +242,22 @@ def atomic_file(path, mode='w', private=False):
     removes, as in atomic_folder. With `private` the file becomes its owner's alone; otherwise the umask decides.
     """
     path = os.path.abspath(path)
-    parent, name = os.path.split(path)
-    with _locked(parent):
-        _remove_leftovers(path)
-        handle, temporary = tempfile.mkstemp(prefix=f'.{name}-', suffix=INCOMPLETE, dir=parent)
-        lock = _lock(temporary)
-    try:
-        with os.fdopen(handle, mode) as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
+    with contextlib.ExitStack() as stack:
+        with _locked(os.path.dirname(path)):
+            _remove_leftovers(path)
+            temporary = _free_name(path)
+            stack.callback(_remove, temporary)
+            file = stack.enter_context(open(temporary, mode, opener=_open_new))
+            stack.enter_context(_locked(temporary))
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
         os.chmod(temporary, 0o600 if private else _allowed(0o666))
         os.replace(temporary, path)
-    except BaseException:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
-        raise
-    finally:
-        os.close(lock)
+
+
+def _open_new(path, flags):
+    return os.open(path, flags | os.O_EXCL, 0o600)
 
 
 def write_json(path, value):
