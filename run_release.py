@@ -6,7 +6,7 @@ import os
 import sys
 
 from dnnlib import cli
-from dnnlib.util import UsageError, UserError, atomic_file, format_time, make_folder, printable
+from dnnlib.util import Log, UsageError, UserError, atomic_file, format_time, make_folder, printable, progress
 
 RUN = 'results/digits-quickstart'
 REGISTRY = 'registry.sqlite'
@@ -31,7 +31,9 @@ def make_parser():
 
     issue = commands.add_parser('issue', help='draw a fingerprint for each user and export their instance',
                                 description='Exports OUT/NAME/1, a SavedModel for TF Serving, for each new user.')
-    issue.add_argument('name', nargs='+', metavar='NAME', help='new users')
+    issue.add_argument('name', nargs='*', metavar='NAME', help='new users')
+    issue.add_argument('--names', metavar='FILE', help='issue to all in a file instead, a name a line or CSV with a '
+                       'column "name"; who has an instance keeps it, so that the same command goes on after a stop')
     issue.add_argument('--run', **run)
     issue.add_argument('--registry', **registry)
     issue.add_argument('--out', default='instances', help='folder of all instances')
@@ -85,18 +87,29 @@ def check_defaults(args):
 
 def issue_command(args):
     from fingerprints.registry import Registry, check_name
+    from release.names import check_distinct, read_names
+    if bool(args.name) == (args.names is not None):
+        raise UsageError('whom to issue to? give NAMEs, or --names=FILE')
     for name in args.name:
         check_name(name)
-    if len(set(args.name)) < len(args.name):
+    if len({name.lower() for name in args.name}) < len(args.name):
         raise UsageError('the same name twice; every user has one instance')
+    names = read_names(args.names) if args.names else args.name
     from release.issue import issue, issuing_snapshot  # here, since it takes seconds to import
     from release.results import bits_needed
     registry = Registry(args.registry, create=True)
     snapshot = issuing_snapshot(args.run, registry, args.kimg)
+    known = [user.name for user in registry.list()]
+    check_distinct(names, known)
+    issued = {name.lower() for name in known} if args.names else set()
     num_bits = snapshot.config.fingerprint_bits
-    for name in args.name:
+    wanted = [name for name in names if name.lower() not in issued]
+    log = Log()  # prints above the progress bar
+    for name in progress(wanted, desc='issue', unit='instance'):
         folder, digest = issue(args.run, registry, name, args.out, snapshot=snapshot)
-        print(f'issued {name}: {folder}  sha256 {digest[:16]}…  ({num_bits} bits, snapshot {snapshot.kimg} kimg)')
+        log(f'issued {name}: {folder}  sha256 {digest[:16]}…  ({num_bits} bits, snapshot {snapshot.kimg} kimg)')
+    if args.names:
+        print(f'{args.names}: {len(wanted)} issued, {len(names) - len(wanted)} had an instance already')
     print(f'to attribute an image, {bits_needed(num_bits, len(registry.list()), DEFAULT_RATE)}')
 
 

@@ -32,6 +32,9 @@ class Terminated(BaseException):
     """Raised by SIGTERM, so that what Ctrl-C cleans up is cleaned up as well. Like KeyboardInterrupt no Exception."""
 
 
+RAISES = {signal.SIGTERM: Terminated, signal.SIGINT: KeyboardInterrupt}
+
+
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
     """Adds a default to a flag's help if there is one and the help does not tell it itself."""
 
@@ -108,25 +111,14 @@ def run(parser, main):
     permissions, no memory), with 1. Ctrl-C gives one line and 130, SIGTERM one line and 143.
     """
     def guarded(args):
+        signals = _Signals()
         _prepare()
         try:
             code = main(args) or 0
             sys.stdout.flush()
             return code
-        except UserError as error:
-            return _fail(parser, error, error.exit_code)
-        except KeyboardInterrupt:
-            return _fail(parser, None, 130, 'interrupted')
-        except Terminated:
-            return _fail(parser, None, 143, 'terminated')
-        except BrokenPipeError:  # the reader of a pipe (head, say) has gone: no one is left to tell
-            _drop_stdout()
-            return 1
-        except Exception as error:
-            explained = refused(error)
-            if not explained:
-                raise
-            return _fail(parser, explained, 1)
+        except BaseException as error:
+            return _failed(parser, error, signals)
 
     def parse(argv):
         flags.FLAGS.mark_as_parsed()
@@ -136,7 +128,7 @@ def run(parser, main):
 
 
 def _prepare():
-    """Sets up what the whole process shares: quiet libraries, text that can always be printed, SIGTERM."""
+    """Sets up what the whole process shares: quiet libraries, and text that can always be printed."""
     # TensorFlow tells of every file it writes and every variable of a checkpoint it could not read.
     absl.logging.set_verbosity(absl.logging.WARNING)
     logging.getLogger('tensorflow').setLevel(logging.ERROR)
@@ -146,22 +138,50 @@ def _prepare():
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, 'reconfigure'):
             stream.reconfigure(errors='backslashreplace')
-    signal.signal(signal.SIGTERM, _terminate)
-    sys.unraisablehook = _raise_again
 
 
-def _terminate(number, frame):
-    raise Terminated
+class _Signals:
+    """SIGTERM and Ctrl-C, raised as Terminated and KeyboardInterrupt, and remembered.
+
+    TensorFlow may make another exception of what is raised within it; what came tells what it was. And Python drops
+    what is raised while an object is destroyed: then the signal is sent once more.
+
+    Attributes: came, the signal, or None.
+    """
+
+    def __init__(self):
+        self.came = None
+        for number in RAISES:
+            if signal.getsignal(number) != signal.SIG_IGN:  # as nohup, and a shell's &, leave Ctrl-C
+                signal.signal(number, self._raise)
+        self._otherwise, sys.unraisablehook = sys.unraisablehook, self._dropped
+
+    def _raise(self, number, frame):
+        self.came = number
+        raise RAISES[number]
+
+    def _dropped(self, unraisable):
+        if not isinstance(unraisable.exc_value, tuple(RAISES.values())):
+            return self._otherwise(unraisable)
+        again = threading.Timer(0.02, os.kill, (os.getpid(), self.came))
+        again.daemon = True
+        again.start()
 
 
-def _raise_again(unraisable, otherwise=sys.unraisablehook):
-    """Sends a signal once more whose exception Python has dropped: it came while an object was being destroyed."""
-    numbers = [number for number, kind in Deferred.RAISES.items() if isinstance(unraisable.exc_value, kind)]
-    if not numbers:
-        return otherwise(unraisable)
-    again = threading.Timer(0.02, os.kill, (os.getpid(), numbers[0]))
-    again.daemon = True
-    again.start()
+def _failed(parser, error, signals):
+    """The exit code for an exception that ended the program, after its one line. Raises what is the program's fault."""
+    if signals.came or isinstance(error, tuple(RAISES.values())):
+        stopped = signals.came == signal.SIGINT or isinstance(error, KeyboardInterrupt)
+        return _fail(parser, None, *((130, 'interrupted') if stopped else (143, 'terminated')))
+    if isinstance(error, UserError):
+        return _fail(parser, error, error.exit_code)
+    if isinstance(error, BrokenPipeError):  # the reader of a pipe (head, say) has gone: no one is left to tell
+        _drop_stdout()
+        return 1
+    explained = refused(error)
+    if not explained:
+        raise error
+    return _fail(parser, explained, 1)
 
 
 class Deferred:
@@ -176,7 +196,6 @@ class Deferred:
 
     Outside the main thread, the only one that gets signals, it does nothing.
     """
-    RAISES = {signal.SIGTERM: Terminated, signal.SIGINT: KeyboardInterrupt}
 
     def __init__(self):
         self._came, self._before = None, {}
@@ -193,7 +212,7 @@ class Deferred:
     def stop(self):
         """Raises what the signal stands for, Terminated or KeyboardInterrupt, if one came."""
         if self.asked:
-            raise self.RAISES[self._came]
+            raise RAISES[self._came]
 
     @contextlib.contextmanager
     def lifted(self):
@@ -207,7 +226,7 @@ class Deferred:
 
     def __enter__(self):
         if threading.current_thread() is threading.main_thread():
-            found = {number: signal.getsignal(number) for number in self.RAISES}
+            found = {number: signal.getsignal(number) for number in RAISES}
             # What is ignored, as Ctrl-C is under nohup and behind a shell's &, stays so.
             self._before = {number: handler for number, handler in found.items()
                             if handler not in (None, signal.SIG_IGN)}
@@ -221,7 +240,7 @@ class Deferred:
 
     def _note(self, number, frame):
         if self.asked:
-            raise self.RAISES[number]
+            raise RAISES[number]
         self._came = number
 
 

@@ -103,6 +103,19 @@ def test_a_signal_is_heard_even_while_an_object_is_destroyed(name, code, line):
     assert (result.returncode, result.stderr) == (code, f'x.py: {line}\n')
 
 
+@pytest.mark.parametrize('kind', ['RuntimeError', 'util.UserError', 'SystemError'])
+def test_a_signal_is_told_whatever_a_library_makes_of_it(kind):
+    """Within TensorFlow, Terminated comes out as an error of pybind11's, or trips an assertion."""
+    program = PROGRAM.replace('    print(args.num_gpus)\n', f'''    try:
+        os.kill(os.getpid(), 15)
+        len(str(args))
+    except BaseException:
+        raise {kind}("replaced")
+''')
+    result = subprocess.run([sys.executable, '-c', program], capture_output=True, text=True, timeout=15)
+    assert (result.returncode, result.stderr) == (143, 'x.py: terminated\n')
+
+
 def test_deferred_signals_wait_and_the_second_does_not():
     before = signal.getsignal(signal.SIGTERM)
     with cli.Deferred() as deferred:
