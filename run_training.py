@@ -19,8 +19,8 @@ def make_parser():
     parser.add_argument('--data-dir', default='data', help='where datasets lie')
     parser.add_argument('--run-dir', help='where the run is written (default: results/DATASET-CONFIG)')
     parser.add_argument('--num-gpus', type=int, help='GPUs to use; 0 is the CPU (default: all there are)')
-    parser.add_argument('--dry-run', action='store_true', help='print the resolved options, check dataset, metrics and '
-                        'networks, and stop')
+    parser.add_argument('--dry-run', action='store_true', help='print the resolved options and what the run '
+                        'would take, and stop')
     group = parser.add_argument_group('options of the run, whose defaults the preset gives')
     add_flags(group)
     return parser
@@ -47,23 +47,28 @@ def describe(plan, dataset):
     return '\n'.join(f'  {name.replace("_", "-"):24}{value}' for name, value in options.items())
 
 
-def check_plan(plan, name, data_dir):
-    """Raises what `train` would before its first step: a missing dataset, an unknown metric, an impossible network."""
-    from datasets.sources import DIGITS_RESOLUTION, find_dataset
+def estimate(plan, name, data_dir):
+    """What the run would take, as text. Raises UserError, UsageError for what `train` would refuse."""
+    from datasets.sources import expected_size
     from metrics.base import check_metrics
-    from models.limits import check_division, check_networks
+    from models.limits import check_division, check_networks, check_parts
+    from training.estimate import describe_cost
     from training.loop import metric_names
-    check_division(plan.config.batch_size, plan.num_gpus or 1)
     check_metrics(metric_names(plan.config))
-    dataset = find_dataset(name, data_dir, make=False)
-    check_networks(plan.config, dataset.resolution if dataset else DIGITS_RESOLUTION)
+    resolution, train_images = expected_size(name, data_dir)
+    replicas = plan.num_gpus or 1
+    check_division(plan.config.batch_size, replicas)
+    check_parts(plan.config.batch_per_replica, plan.config.batch_size, replicas)
+    check_networks(plan.config, resolution)
+    return describe_cost(plan.config, resolution, train_images, replicas)
 
 
 def main(args):
     plan, name = make_plan(args)
     print(describe(plan, name))
     if args.dry_run:
-        return check_plan(plan, name, args.data_dir)
+        print(estimate(plan, name, args.data_dir))
+        return
     from datasets.sources import find_dataset
     from training.distribution import resolve_gpus
     from training.loop import train

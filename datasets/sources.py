@@ -25,6 +25,7 @@ PAPER = {
     'lsun_bedroom': (128, 30000, 30000, 'lsun/bedroom'),
     'lsun_cat':     (256, 50000, 50000, 'lsun/cat'),
 }
+DIGITS_TRAIN = 1500
 
 
 @dataclasses.dataclass
@@ -85,7 +86,7 @@ def digits(resolution=DIGITS_RESOLUTION):
             yield f'digit {number}', np.asarray(large.convert('RGB'))
 
     return Source('digits', f'scikit-learn load_digits, bicubic to {resolution}x{resolution}', images(),
-                  first_then(1500, len(small)), Skipped(), total=len(small))
+                  first_then(DIGITS_TRAIN, len(small)), Skipped(), total=len(small))
 
 
 def files(path, resolution, eval_fraction=0.5, max_images=None, allow_upscale=False):
@@ -181,11 +182,11 @@ def _in_threads(function, items):
             yield ahead.popleft().result()
 
 
-def find_dataset(name_or_path, data_dir='data', make=True):
+def find_dataset(name_or_path, data_dir='data'):
     """Opens the dataset `data_dir/NAME` or the one at a path. `digits`, which needs no download, is made if absent.
 
     Returns:
-        The reader.Dataset; without `make`, None for digits that are yet to be made.
+        The reader.Dataset.
 
     Raises:
         UserError: there is none, with the command that makes it; or it is damaged.
@@ -195,9 +196,24 @@ def find_dataset(name_or_path, data_dir='data', make=True):
         if os.path.isfile(os.path.join(path, MANIFEST)):
             return reader.open_dataset(path)
     if name_or_path == 'digits' and not os.path.exists(named):
-        return _make_digits(named) if make else None
+        return _make_digits(named)
     raise UserError(f'there is no dataset {name_or_path}, neither in {data_dir} nor as a path; make it: '
                     f'{_command(name_or_path, data_dir)}')
+
+
+def expected_size(name_or_path, data_dir='data'):
+    """(resolution, images to train on) of a dataset, also of one of the paper's, or the digits, before it is made.
+
+    Raises: UserError as `find_dataset`.
+    """
+    there = [path for path in (os.path.join(data_dir, name_or_path), name_or_path)
+             if os.path.isfile(os.path.join(path, MANIFEST))]
+    if not there and name_or_path in PAPER:
+        return PAPER[name_or_path][:2]
+    if not there and name_or_path == 'digits':
+        return DIGITS_RESOLUTION, DIGITS_TRAIN
+    dataset = find_dataset(name_or_path, data_dir)
+    return dataset.resolution, dataset.num_images('train')
 
 
 def _make_digits(path):

@@ -31,6 +31,7 @@ class Model:
         [N, resolution, resolution, 3] float32 in [-1, 1].
     decode: such images to logits [N, fingerprint_bits]; None where there is no decoder.
     batch_size: the number of images it is best asked for at once.
+    noise: 'fixed', one set of noise images for all pictures, as instances have it, or 'random', new for each.
     """
     generate: Callable
     decode: Optional[Callable]
@@ -38,6 +39,7 @@ class Model:
     fingerprint_bits: int
     resolution: int
     batch_size: int = 64
+    noise: str = 'fixed'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,8 +93,8 @@ def run_metric(name: str, model: Model, dataset: Optional[Dataset], options: Opt
         options: Options.
 
     Returns:
-        The record, fit for one line of metrics.jsonl: metric, value, what else the metric tells, then dataset,
-        dataset_digest, seed, seconds, time (UTC), versions.
+        The record, fit for one line of metrics.jsonl: metric, value, what else the metric tells, then the model's
+        noise, dataset, dataset_digest, seed, seconds, time (UTC), versions.
 
     Raises:
         UsageError: no such metric, or a number of images it can't work with.
@@ -103,7 +105,7 @@ def run_metric(name: str, model: Model, dataset: Optional[Dataset], options: Opt
     result = {'metric': name, **METRICS[name](model, dataset, options)}
     assert result['value'] is None or np.isfinite(result['value']), result
     return {
-        **result,
+        **result, 'noise': model.noise,
         'dataset': dataset.name if dataset else None, 'dataset_digest': dataset.digest if dataset else None,
         'seed': options.seed, 'seconds': round(time.time() - begun, 3),
         'time': now(),

@@ -25,7 +25,9 @@ def path_length_phases(config, trains, sample, embed):
         return []
     return [Phase('path_length', trains, config.path_length_interval, (), max(config.batch_size // 2, 1),
                   functools.partial(_sample_with_directions, sample),
-                  functools.partial(path_length_loss, config, embed))]
+                  functools.partial(path_length_loss, config, embed),
+                  measure=functools.partial(_mean_path_length, embed),
+                  track=functools.partial(_track_path_length, config))]
 
 
 def _sample_with_directions(sample, nets, seed, part):
@@ -35,15 +37,30 @@ def _sample_with_directions(sample, nets, seed, part):
     return sample(nets, seeds[0], part), part.normal(seeds[1], [resolution, resolution, 3]) / resolution
 
 
-def path_length_loss(config, embed, nets, batch_and_directions):
-    """weight · (path length − a)², a its running mean (arXiv 1912.04958, equation 4)."""
+def _path_lengths(embed, nets, batch_and_directions):
+    """The path length of each image [N]."""
     batch, directions = batch_and_directions
     w = nets['G'].broadcast(embed(nets, batch))                                # [N, L, embedding_dim]
-    lengths = losses.path_lengths(lambda w: nets['G'](batch.latents, w, batch.noise), w, directions)   # [N]
-    context = tf.distribute.get_replica_context()
-    mean = context.all_reduce(tf.distribute.ReduceOp.MEAN, tf.stop_gradient(tf.reduce_mean(lengths)))
-    average = nets['path_length'](mean, config.path_length_decay)
-    penalty, loss = path_length_penalty(lengths, mean, tf.stop_gradient(average), config.path_length_decay)
+    return losses.path_lengths(lambda w: nets['G'](batch.latents, w, batch.noise), w, directions)   # [N]
+
+
+def _mean_path_length(embed, nets, batch_and_directions):
+    return tf.reduce_mean(_path_lengths(embed, nets, batch_and_directions))
+
+
+def _track_path_length(config, nets, mean):
+    """(the batch's mean, a after it has moved towards that)."""
+    return mean, nets['path_length'](mean, config.path_length_decay)
+
+
+def path_length_loss(config, embed, nets, batch_and_directions, mean, average):
+    """weight · (path length − a)² (arXiv 1912.04958, equation 4).
+
+    `mean` is that of the whole batch and `average`, a, the running mean after it: a depends on lengths that another
+    part of the batch may hold, so that both are measured in a pass over all of it before this one.
+    """
+    lengths = _path_lengths(embed, nets, batch_and_directions)                 # [N]
+    penalty, loss = path_length_penalty(lengths, mean, average, config.path_length_decay)
     return config.path_length_weight * loss, {'loss/path_length': penalty, 'path_length': mean}
 
 

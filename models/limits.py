@@ -1,4 +1,4 @@
-"""What can be trained: how a batch may be divided over replicas, and images of which size. Imports no TensorFlow."""
+"""What can be trained: how a batch may be divided, and images of which size. Imports no TensorFlow."""
 import math
 
 from dnnlib.util import UsageError
@@ -19,6 +19,19 @@ def check_division(batch_size, replicas=1):
     where = f' over {replicas} replicas' if replicas > 1 else ''
     raise UsageError(f'--batch-size={batch_size}{where}: the discriminator compares images in groups of {GROUP}, all '
                      f'on one replica; take a multiple of {step}, such as {sizes}')
+
+
+def check_parts(batch_per_replica, batch_size, replicas=1):
+    """Raises UsageError unless each replica's share of the batch is whole parts of `batch_per_replica` images, and D
+    sees the same groups of images in parts as at once. 0 is the whole share."""
+    share = batch_size // replicas
+    if not batch_per_replica or batch_per_replica == share:
+        return
+    fitting = [size for size in range(GROUP, share + 1, GROUP) if share % size == 0]
+    if batch_per_replica not in fitting:
+        sizes = ', '.join(map(str, [0, *fitting]))
+        raise UsageError(f'--batch-per-replica={batch_per_replica}: each replica has {share} images of a step, which '
+                         f'it takes in equal parts of whole groups of {GROUP}; take one of {sizes} (0: all at once)')
 
 
 def check_resolution(resolution):

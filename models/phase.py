@@ -1,6 +1,6 @@
 """A phase of a training step: one loss, the networks it trains, and what it has to be given."""
 import dataclasses
-from typing import Callable
+from typing import Callable, Optional
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,8 +14,10 @@ class Phase:
         value at the step it gets, None instead of 0.
     num_samples: how many images of the whole batch it generates.
     sample: (nets, seed [2], models.sampling.BatchPart) -> the batch of random inputs; None if it generates nothing.
-    loss: (nets, batch, **taken) -> (loss, {statistic: value}), scalars, means over the part.
+    loss: (nets, batch, *tracked, *taken) -> (loss, {statistic: value}), scalars, means over the part.
     regularized_every: the interval of the lazy regularizer of the same networks, for Adam's correction; 0 for none.
+    measure: (nets, batch) -> a mean over the part that is needed of the whole batch, before the loss; None for none.
+    track: (nets, that mean of the whole batch) -> `tracked`, a tuple of tensors; it moves a running mean, once a step.
     """
     name: str
     trains: tuple[str, ...]
@@ -25,3 +27,5 @@ class Phase:
     sample: Callable
     loss: Callable
     regularized_every: int = 0
+    measure: Optional[Callable] = None
+    track: Optional[Callable] = None

@@ -28,7 +28,8 @@ def phases(config):
     """The generator's adversarial loss; then path length, D, and R1."""
     sample = functools.partial(sample_batch, config)
     generator = Phase('generator', ('M', 'G'), 1, (), config.batch_size, sample,
-                      functools.partial(generator_loss, config), config.path_length_interval)
+                      functools.partial(generator_loss, config), config.path_length_interval,
+                      measure=_mean_w, track=functools.partial(_track_mean_w, config))
     return [generator, *adversarial.path_length_phases(config, ('M', 'G'), sample, embed),
             *adversarial.discriminator_phases(config, sample, synthesize)]
 
@@ -71,13 +72,20 @@ def synthesize(nets, batch):
     return nets['G'](batch.latents, embed(nets, batch), batch.noise)
 
 
+def _mean_w(nets, batch):
+    """The mean of the first copy of w over a batch, [embedding_dim]."""
+    return tf.reduce_mean(nets['M'](batch.latents), axis=0)
+
+
+def _track_mean_w(config, nets, mean):
+    """Moves the tracked mean w, of which the loss needs nothing."""
+    nets['mean_w'](mean, 1 - config.mean_w_decay)
+    return ()
+
+
 def generator_loss(config, nets, batch):
-    """Equation 1 of arXiv 2012.08726, the generator's side, non-saturating; and the tracked mean w moves on."""
-    w = embed(nets, batch)                                                 # [N, L, embedding_dim]
-    context = tf.distribute.get_replica_context()
-    mean_w = context.all_reduce(tf.distribute.ReduceOp.MEAN, tf.stop_gradient(tf.reduce_mean(w[:, 0], axis=0)))
-    nets['mean_w'](mean_w, 1 - config.mean_w_decay)
-    logits = nets['D'](nets['G'](batch.latents, w, batch.noise))           # [N, 1]
+    """Equation 1 of arXiv 2012.08726, the generator's side, non-saturating."""
+    logits = nets['D'](synthesize(nets, batch))                            # [N, 1]
     loss = tf.reduce_mean(losses.generator_adversarial(logits))
     return loss, {'loss/adversarial': loss}
 

@@ -10,6 +10,17 @@ import dataclasses
 from typing import Optional
 
 METHOD_NAMES = ('fingerprinted', 'bound', 'stylegan2')
+BASELINE_ONLY = ('style_mixing', 'mean_w_decay')
+BOUND_ONLY = ('carrier', 'sign_map', 'read_side', 'readout_units', 'lambda_sign', 'sign_teaching', 'warm_start_images')
+
+# {method: options that it makes no use of}, which are refused on its command line.
+UNUSED = {
+    'fingerprinted': BASELINE_ONLY + BOUND_ONLY,
+    'bound': BASELINE_ONLY + ('decode_pair', 'clip_decoder'),  # it clips always, and reads both images of a pair
+    'stylegan2': BOUND_ONLY + (
+        'fingerprint_bits', 'input_bias', 'clip_decoder', 'embedding_gain', 'signed_codes', 'lambda_latent',
+        'lambda_fingerprint', 'lambda_consistency', 'consistency_noise', 'decode_pair'),
+}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -43,6 +43,32 @@ class BatchPart:
 
 def sample_noise(part, seed, shapes):
     """A noise image [length, H, W, 1] for each of `shapes` [H, W, 1]; one draw for all, which XLA compiles once."""
-    sizes = [math.prod(shape) for shape in shapes]
-    values = tf.split(part.normal(seed, [sum(sizes)]), sizes, axis=1)
-    return [tf.reshape(value, [part.length, *shape]) for value, shape in zip(values, shapes)]
+    return _noise_images(part.normal(seed, [sum(map(math.prod, shapes))]), shapes)
+
+
+def _noise_images(values, shapes):
+    """Images [N, H, W, 1] of the given `shapes` [H, W, 1], from rows [N, size] of as many values in all."""
+    parts = tf.split(values, [math.prod(shape) for shape in shapes], axis=1)
+    return [tf.reshape(value, [-1, *shape]) for value, shape in zip(parts, shapes)]
+
+
+class RandomNoise:
+    """A generator G in whose place it stands, with new noise for each image instead of G's fixed noise.
+
+    The published code measures so. An image's noise depends on the seed and on how many images were drawn before it,
+    not on the batches they came in.
+    """
+
+    def __init__(self, generator, seed):
+        self.generator, self.resolution, self.seed = generator, generator.resolution, seed
+        self.drawn = tf.Variable(0, trainable=False, name='drawn')
+
+    def __call__(self, latents, w=None):
+        """As models.stylegan2.Generator's call, without a choice of noise."""
+        shapes = self.generator.noise_shapes
+        size, count = sum(map(math.prod, shapes)), tf.shape(latents)[0]
+        numbers = self.drawn + tf.range(count)                                         # [N]
+        self.drawn.assign_add(count)
+        values = tf.map_fn(lambda number: tf.random.stateless_normal([size], tf.stack([self.seed, number])), numbers,
+                           fn_output_signature=tf.float32)                             # [N, size]
+        return self.generator(latents, w, _noise_images(values, shapes))

@@ -20,6 +20,13 @@ def tiny_config(preset='quickstart', **overrides):
     return make_config(preset, {**TINY, **overrides})
 
 
+def flags_of(options):
+    """The flags of run_training.py for {option: value}, without those that its method makes no use of."""
+    from models.presets import UNUSED
+    return [f'--{name.replace("_", "-")}={value}' for name, value in options.items()
+            if name not in UNUSED[options['method']]]
+
+
 def networks(config, resolution=16):
     """{name: network} of the config's method, untrained, always the same."""
     import tensorflow as tf

@@ -10,8 +10,8 @@ from typing import Optional
 
 from dnnlib import cli
 from dnnlib.util import UsageError
-from models.limits import check_division
-from models.presets import METHOD_NAMES, PRESETS
+from models.limits import check_division, check_parts
+from models.presets import METHOD_NAMES, PRESETS, UNUSED
 from training.schedule import Range, Schedule
 
 BOUNDS = {'least': ('at least', operator.ge), 'most': ('at most', operator.le), 'above': ('above', operator.gt),
@@ -61,7 +61,7 @@ class Config:
     consistency_noise: str = option('independent', 'noise of the two images of a consistency pair: drawn for each '
                                     '(independent, as published), or the same (shared)', ('independent', 'shared'))
     decode_pair: bool = option(False, 'the decoder reads both images of a consistency pair, not the first '
-                               'alone; in method bound it always does')
+                               'alone; method bound always does')
     style_mixing: float = option(0.9, 'method stylegan2: probability that a batch mixes the styles of two latents',
                                  least=0, most=1)
     mean_w_decay: float = option(0.995, 'method stylegan2: what a step keeps of the tracked mean w', least=0, below=1)
@@ -81,6 +81,9 @@ class Config:
     adam_beta2: float = option(0.99, 'Adam beta2', least=0, below=1)
     adam_epsilon: float = option(1e-8, 'Adam epsilon', least=0)
     batch_size: int = option(32, 'images per step over all replicas', least=1)
+    batch_per_replica: int = option(0, 'images that a replica (a GPU) computes at once, a multiple of 4: its share of '
+                                    'the batch goes through in parts, for less memory, and makes the same update; 0 '
+                                    'for all at once', least=0, may_change=True)
     ema_kimg: float = option(10.0, 'half-life of the moving average of the networks, in kimg', above=0)
     seed: int = option(0, 'seed of initial weights, latents, fingerprints, noise and shuffling', least=0,
                        below=2 ** 31)
@@ -140,9 +143,15 @@ def add_flags(parser):
 
 def flags_config(args):
     """The checked Config of parsed flags: `args.config` names the preset, every other flag given overrides it.
-    Raises UsageError."""
-    return make_config(args.config, {field.name: getattr(args, field.name) for field in FIELDS
-                                     if getattr(args, field.name) is not None})
+    Raises UsageError, also for a flag that the method makes no use of."""
+    given = {field.name: getattr(args, field.name) for field in FIELDS if getattr(args, field.name) is not None}
+    config = make_config(args.config, given)
+    for name in given:
+        if name in UNUSED[config.method]:
+            others = [f'--method={method}' for method in METHOD_NAMES if name not in UNUSED[method]]
+            raise UsageError(f'{flag(name)}: --method={config.method} makes no use of it; leave the flag out, '
+                             f'or take {" or ".join(others)}')
+    return config
 
 
 def make_config(preset, overrides):
@@ -182,6 +191,7 @@ def check_config(config):
         for number in _numbers(value):
             _check_bounds(field, number, value)
     check_division(config.batch_size)
+    check_parts(config.batch_per_replica, config.batch_size)
     if config.tick_kimg * 1000 % config.batch_size:
         whole = config.batch_size // math.gcd(1000, config.batch_size)
         raise UsageError(f'--tick-kimg={config.tick_kimg}: {config.tick_kimg * 1000} images are no whole number of '

@@ -23,7 +23,7 @@ from dnnlib.util import (
     write_json,
 )
 from metrics.base import Options, check_metrics, run_metric
-from models.limits import check_division, check_networks
+from models.limits import check_division, check_networks, check_parts
 from training import preemption
 from training.config import FIELDS, to_record
 from training.distribution import make_strategy, training_batches, worker
@@ -55,6 +55,7 @@ def train(plan, dataset, strategy=None):
     tf.config.experimental.enable_tensor_float_32_execution(plan.config.tf32)
     strategy = strategy or make_strategy(plan.num_gpus)
     check_division(plan.config.batch_size, strategy.num_replicas_in_sync)
+    check_parts(plan.config.batch_per_replica, plan.config.batch_size, strategy.num_replicas_in_sync)
     check_networks(plan.config, dataset.resolution)
     check_metrics(metric_names(plan.config))
     make_folder(plan.run_dir)

@@ -1,4 +1,5 @@
 """Snapshots of a run: listing, loading read-only, and keeping the one that instances were issued from."""
+import dataclasses
 import functools
 import glob
 import hashlib
@@ -11,6 +12,7 @@ import tensorflow as tf
 from dnnlib.images import to_uint8_tensor
 from dnnlib.util import UsageError, UserError, atomic_folder, make_folder, read_json, sha256_file
 from models.methods import METHODS
+from models.sampling import RandomNoise
 from training.config import from_record
 from training.state import restore
 
@@ -59,14 +61,19 @@ class Snapshot:
         self.nets = self.method.networks(self.config, self.resolution, self.method.EVALUATED)
         restore(evaluation_checkpoint(self.method, self.nets), self.path, partial=True)
 
-    def model(self, batch_size=64, truncation_psi=1.0):
-        """The metrics.base.Model of it. Raises UsageError for a truncation if the method's latents have no mean w."""
-        if truncation_psi == 1:
-            return self.method.as_model(self.nets, batch_size)
-        if 'mean_w' not in self.nets:
+    def model(self, batch_size=64, truncation_psi=1.0, noise_seed=None):
+        """The metrics.base.Model of it; with a `noise_seed` it draws new noise for each image.
+
+        Raises UsageError for a truncation if the method's latents have no mean w.
+        """
+        if truncation_psi != 1 and 'mean_w' not in self.nets:
             raise UsageError(f'--truncation-psi={truncation_psi}: only --method=stylegan2 maps its latents; '
                              'leave the flag out')
-        return self.method.as_model(self.nets, batch_size, truncation_psi)
+        truncation = {} if truncation_psi == 1 else {'truncation_psi': truncation_psi}
+        if noise_seed is None:
+            return self.method.as_model(self.nets, batch_size, **truncation)
+        nets = {**self.nets, 'G': RandomNoise(self.nets['G'], noise_seed)}
+        return dataclasses.replace(self.method.as_model(nets, batch_size, **truncation), noise='random')
 
     @property
     def can_bake(self):

@@ -1,7 +1,8 @@
 """The training step: for each phase that is due, sample, loss, update; then the moving averages.
 
 Every random number is a function of (run seed, step, phase) and is drawn for the whole batch, of which each replica
-takes its part: a resumed run repeats the run it resumes, and any number of replicas makes the same update.
+takes its share, in parts of --batch-per-replica images: a resumed run repeats the run it resumes, and any number of
+replicas and of parts makes the same update.
 """
 import tensorflow as tf
 
@@ -15,7 +16,7 @@ class TrainStep:
     Args:
         config: Config.
         state: TrainState, made under `strategy.scope()`.
-        strategy: tf.distribute.Strategy; the batch must divide by its replicas.
+        strategy: tf.distribute.Strategy; the batch must divide by its replicas, a replica's share into parts.
         jit_compile: compile each phase with XLA (its ops must be 'ref').
 
     Attributes:
@@ -26,6 +27,8 @@ class TrainStep:
     def __init__(self, config, state, strategy, jit_compile=False):
         self.config, self.state, self.strategy = config, state, strategy
         self.replicas = strategy.num_replicas_in_sync
+        share = config.batch_size // self.replicas
+        self.parts = share // (config.batch_per_replica or share)
         self.compiled = {phase.name: tf.function(self._whole(phase), jit_compile=jit_compile)
                          for phase in state.phases}
         self.update_ema = tf.function(self._update_ema, jit_compile=jit_compile)
@@ -57,28 +60,47 @@ class TrainStep:
         return whole
 
     def _replica(self, phase, seed, *taken):
-        """One replica's part of a phase: sample, loss, update."""
-        nets = self.state.nets
-        variables = {name: nets[name].trainable_variables for name in phase.trains}
-        batch = self._sample(phase, seed)
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(variables)
-            loss, statistics = phase.loss(nets, batch, *taken)
-            # A lazy phase stands for all the steps it leaves out; optimizers add up the replicas' gradients.
-            loss = loss * (phase.interval / self.replicas)
-        gradients = tape.gradient(loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        """One replica's share of a phase: sample, loss and gradient of each part, update."""
+        variables = {name: self.state.nets[name].trainable_variables for name in phase.trains}
+        tracked = self._track(phase, seed)
+
+        def part_gradients(index):
+            batch = self._sample(phase, seed, index)
+            part = [self._part(value, index) if name == 'reals' else value for name, value in zip(phase.takes, taken)]
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                tape.watch(variables)
+                loss, statistics = phase.loss(self.state.nets, batch, *tracked, *part)
+                # A lazy phase stands for all the steps it leaves out; optimizers add up the replicas' gradients.
+                loss = loss * (phase.interval / self.replicas)
+            return tape.gradient(loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO), statistics
+
+        gradients, statistics = mean_over_parts(part_gradients, self.parts)
         for name in phase.trains:
             self.state.optimizers[name].apply_gradients(zip(gradients[name], variables[name]))
         return statistics
 
-    def _sample(self, phase, seed):
-        """This replica's part of the phase's random batch; None if it generates nothing."""
+    def _track(self, phase, seed):
+        """What the phase's loss needs of the whole batch, of which a running mean moves on; () if nothing."""
+        if phase.measure is None:
+            return ()
+        nets = self.state.nets
+        mean = mean_over_parts(lambda index: phase.measure(nets, self._sample(phase, seed, index)), self.parts)
+        mean = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.MEAN, mean)
+        return phase.track(nets, mean)
+
+    def _sample(self, phase, seed, index):
+        """A part of this replica's share of the phase's random batch; None if it generates nothing."""
         if phase.sample is None:
             return None
-        length = phase.num_samples // self.replicas
+        length = phase.num_samples // (self.replicas * self.parts)
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
-        part = BatchPart(length * self.replicas, replica * length, length)
+        part = BatchPart(phase.num_samples, (replica * self.parts + index) * length, length)
         return phase.sample(self.state.nets, phase_seed(seed, phase.name), part)
+
+    def _part(self, reals, index):
+        """A part of this replica's share of the real images."""
+        length = reals.shape[0] // self.parts
+        return tf.slice(reals, [index * length, 0, 0, 0], [length, *reals.shape[1:]])
 
     def _update_ema(self):
         """Moves the averages towards the networks: half-life ema_kimg thousand images."""
@@ -86,3 +108,19 @@ class TrainStep:
         for target, source in self.state.averaged_pairs():
             self.strategy.extended.update(
                 target, lambda target, source: target.assign_add((source - target) * rate), args=(source,))
+
+
+def mean_over_parts(function, parts):
+    """The mean of what function(index) returns, tensors in any structure, over the indices 0 to `parts` − 1.
+
+    The parts are computed one after another, by a loop, so that the memory of one serves all.
+    """
+    total = function(0)
+    if parts == 1:
+        return total
+
+    def add(index, total):
+        return index + 1, tf.nest.map_structure(tf.add, total, function(index))
+
+    _, total = tf.while_loop(lambda index, _: index < parts, add, (tf.constant(1), total), parallel_iterations=1)
+    return tf.nest.map_structure(lambda value: value / parts, total)

@@ -58,6 +58,7 @@ def test_a_record_fits_one_json_line(monkeypatch):
 
     record = json.loads(json.dumps(run_metric('ones', make_model(), DATASET, Options(num_images=3, seed=9))))
     assert (record['metric'], record['value'], record['images'], record['seed']) == ('ones', 1.0, 3, 9)
+    assert record['noise'] == 'fixed'
     assert (record['dataset'], record['dataset_digest']) == ('faces', 'd' * 64)
     assert set(record['versions']) == {'tensorflow', 'numpy', 'python'}
     assert record['versions']['numpy'] == np.__version__ and record['seconds'] >= 0 and record['time'][:2] == '20'

@@ -9,7 +9,8 @@ from helpers import networks, tiny_config
 from models import fingerprinted, plain
 from models.adversarial import path_length_penalty
 from models.fingerprinted import CLIPS
-from models.sampling import BatchPart
+from models.methods import METHODS
+from models.sampling import BatchPart, RandomNoise
 from models.stylegan2 import LatentInput
 from training.config import Config
 
@@ -138,10 +139,11 @@ def test_how_often_styles_are_mixed(probability):
 
 def test_the_mean_w_is_tracked_and_truncates():
     config, nets = plain_parts(mean_w_decay=0.75)
+    generator = plain.phases(config)[0]
     expected = np.zeros(8)
     for step in range(3):
         batch = plain.sample_batch(config, nets, [step, 0], WHOLE)
-        plain.generator_loss(config, nets, batch)
+        generator.track(nets, generator.measure(nets, batch))
         expected = 0.75 * expected + 0.25 * nets['M'](batch.latents).numpy().astype(float).mean(0)
     np.testing.assert_allclose(nets['mean_w'].mean, expected, rtol=1e-5)
     latents, codes = RNG.normal(size=(2, 6)).astype(np.float32), np.zeros([2, 0], np.float32)
@@ -151,6 +153,28 @@ def test_the_mean_w_is_tracked_and_truncates():
         truncated = tf.constant(expected + psi * (w - expected), tf.float32)
         np.testing.assert_allclose(images, nets['G'](latents, truncated), atol=1e-4)
     assert np.abs(images[0] - images[1]).max() > 1e-3
+
+
+@pytest.mark.parametrize('method', ['fingerprinted', 'bound', 'stylegan2'])
+def test_random_noise_is_new_for_each_image_and_the_same_in_any_batches(method):
+    config = tiny_config(method=method, sign_map=2)
+    nets = networks(config)
+    for layer in (layer for block in nets['G'].blocks for layer in block.layers_in_order):
+        if layer.noise_strength is not None:
+            layer.noise_strength.assign(1.0)
+    latents, codes = np.repeat(RNG.normal(size=(1, 6)), 6, 0), np.zeros([6, 8 if method != 'stylegan2' else 0])
+
+    def images(batch_size, seed=3):
+        noisy = {**nets, 'G': RandomNoise(nets['G'], seed)}
+        return METHODS[method].as_model(noisy, batch_size).generate(latents, codes)
+
+    together = images(6)
+    np.testing.assert_allclose(images(2), together, atol=1e-5)
+    differences = [np.abs(a - b).mean() for i, a in enumerate(together) for b in together[:i]]
+    assert min(differences) > 0.01
+    assert np.abs(images(6, seed=4) - together).mean() > 0.01
+    fixed = METHODS[method].as_model(nets).generate(latents, codes)
+    np.testing.assert_allclose(fixed, np.repeat(fixed[:1], 6, 0), atol=1e-5)
 
 
 # Trainable parameters of each layer of the published networks at 128×128: StyleGAN2's config E, whose first layer is a

@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 import dnnlib  # noqa: F401  (quiets TensorFlow before it is imported)
+from models.layers import RunningMean
 from training.config import make_config
 from training.distribution import make_strategy, worker
 from training.state import TrainState
@@ -41,7 +42,7 @@ def run_steps(config, strategy, reals):
                     arrays[f'gradient {variable.name}'] = slot.numpy()
     for net in state.nets.values():
         arrays.update({f'weight {variable.name}': variable.numpy() for variable in net.trainable_variables})
-    arrays['path length'] = state.nets['path_length'].mean.numpy()
+    arrays.update({name: net.mean.numpy() for name, net in state.nets.items() if isinstance(net, RunningMean)})
     return statistics, arrays
 
 

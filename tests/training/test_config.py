@@ -1,3 +1,4 @@
+import argparse
 import dataclasses
 import subprocess
 import sys
@@ -6,10 +7,10 @@ import pytest
 
 from dnnlib.util import UsageError
 from helpers import ROOT, tiny_config
-from models.limits import check_division
+from models.limits import check_division, check_parts
 from models.methods import METHODS
 from models.presets import METHOD_NAMES, PRESETS
-from training.config import FIELDS, Config, from_record, make_config, to_record
+from training.config import FIELDS, Config, add_flags, flags_config, from_record, make_config, to_record
 from training.schedule import Range, Schedule, weight_at
 
 
@@ -85,10 +86,10 @@ def test_a_run_of_another_version_is_named():
 
 
 def test_what_a_continued_run_may_change():
-    """Nothing that changes what a step computes."""
+    """Nothing that changes what a step computes, but for the order of its sums."""
     assert {field.name for field in FIELDS if field.metadata['may_change']} == {
         'total_kimg', 'tick_kimg', 'image_snapshot_ticks', 'snapshot_ticks', 'keep_snapshots', 'metrics',
-        'metric_images', 'inception'}
+        'metric_images', 'inception', 'batch_per_replica'}
     assert dataclasses.fields(Config) == FIELDS
 
 
@@ -113,3 +114,38 @@ def test_a_batch_that_would_split_a_group_is_refused(batch_size, replicas, sizes
 def test_a_preset_with_such_a_batch_is_refused():
     with pytest.raises(UsageError, match='--batch-size=25: '):
         make_config('config-e', {'batch_size': 25})
+
+
+@pytest.mark.parametrize('size, batch_size, replicas', [(0, 32, 1), (8, 32, 1), (4, 32, 8), (4, 24, 2), (3, 3, 1)])
+def test_a_share_in_whole_parts_is_taken(size, batch_size, replicas):
+    check_parts(size, batch_size, replicas)
+
+
+@pytest.mark.parametrize('size, batch_size, replicas, sizes', [
+    (6, 32, 1, '0, 4, 8, 16, 32'), (64, 32, 1, '0, 4, 8, 16, 32'), (8, 24, 2, '0, 4, 12'), (8, 32, 8, '0, 4'),
+    (1, 3, 1, '0')])
+def test_parts_that_would_split_a_group_are_refused(size, batch_size, replicas, sizes):
+    with pytest.raises(UsageError, match=rf'--batch-per-replica={size}: .* take one of {sizes} \(0: all at once\)$'):
+        check_parts(size, batch_size, replicas)
+
+
+def parsed(*flags):
+    parser = argparse.ArgumentParser()
+    parser.add_argument('--config', default='config-e')
+    add_flags(parser)
+    return flags_config(parser.parse_args(flags))
+
+
+@pytest.mark.parametrize('flags, message', [
+    (['--method=bound', '--decode-pair=false'], '--decode-pair: --method=bound makes no use .* or take '
+     '--method=fingerprinted$'),
+    (['--config=quickstart', '--clip-decoder=none'], '--clip-decoder: --method=bound makes no use'),
+    (['--carrier=0.3'], '--carrier: --method=fingerprinted makes no use .* or take --method=bound$'),
+    (['--config=stylegan2', '--lambda-fingerprint=2'], '.* or take --method=fingerprinted or --method=bound$')])
+def test_a_flag_that_the_method_ignores_is_refused(flags, message):
+    with pytest.raises(UsageError, match=message):
+        parsed(*flags)
+
+
+def test_what_a_preset_sets_for_another_method_is_no_flag():
+    assert parsed('--config=quickstart', '--method=fingerprinted', '--batch-per-replica=4').batch_per_replica == 4

@@ -15,7 +15,7 @@ import pytest
 import tensorflow as tf
 
 from dnnlib.util import UsageError, UserError, read_json, read_json_lines, write_json
-from helpers import ROOT, TINY, tiny_config, write_dataset
+from helpers import ROOT, TINY, flags_of, tiny_config, write_dataset
 from training.config import Plan
 from training.loop import train
 from training.snapshot import Snapshot, list_snapshots, snapshot_files
@@ -33,8 +33,7 @@ def dataset(tmp_path_factory):
 
 def command(dataset, run_dir, **overrides):
     flags = {**FLAGS, **overrides, 'dataset': dataset.path, 'run_dir': run_dir, 'num_gpus': 0}
-    return [sys.executable, 'run_training.py', '--config=quickstart',
-            *(f'--{name.replace("_", "-")}={value}' for name, value in flags.items())]
+    return [sys.executable, 'run_training.py', '--config=quickstart', *flags_of(flags)]
 
 
 def run(args, **kwargs):
@@ -277,7 +276,8 @@ def test_snapshot_that_is_not_there(finished):
 
 @pytest.mark.parametrize('flags, code, message', [
     (['--config=quickstart', '--fingerprint_bits=64', '--dry-run'], 0, ''),
-    (['--dataset=celeba', '--num-gpus=2', '--dry-run'], 1, 'there is no dataset celeba'),
+    (['--dataset=celeba', '--num-gpus=2', '--dry-run'], 0, ''),
+    (['--dataset=cats', '--dry-run'], 1, 'there is no dataset cats'),
     (['--config=quickstart', '--metrics=bit_accuracy,foo', '--dry-run'], 2, "there is no metric 'foo'; choose from"),
     (['--config=quickstart', '--res-modulated-range=256-512', '--dry-run'], 2, 'meets none of the resolutions'),
     (['--config=quickstart', '--num-gpus=4', '--dry-run'], 2, '--batch-size=8 over 4 replicas'),
@@ -286,6 +286,8 @@ def test_snapshot_that_is_not_there(finished):
     (['--config=quickstart', '--num-gpu=1'], 2, 'did you mean --num-gpus?'),
     (['--config=fast'], 2, "invalid choice: 'fast'"),
     (['--config=quickstart', '--batch-size=12'], 2, 'no whole number of batches of 12; take a multiple of 3'),
+    (['--config=quickstart', '--batch-per-replica=3'], 2, 'take one of 0, 4, 8 (0: all at once)'),
+    (['--config=quickstart', '--decode-pair=false'], 2, '--decode-pair: --method=bound makes no use of it'),
     (['--dataset=celeba', '--data-dir=/nonexistent'], 1, 'dataset_tool.py'),
 ])
 def test_command_line(flags, code, message, tmp_path):
@@ -294,14 +296,15 @@ def test_command_line(flags, code, message, tmp_path):
     assert message in result.stderr
     assert len(result.stderr.strip().split('\n')) == 1 and 'Traceback' not in result.stderr
     if code == 0:
-        assert re.search(r'batch-size +8\n', result.stdout)
+        assert re.search(r'batch-size +(32|8)\n', result.stdout)
         assert not os.path.exists(tmp_path / 'run')
 
 
 @pytest.mark.parametrize('words, message', [
     (['run_generator.py', '--seed=-1'], '--seed=-1: must be 0 or more'),
     (['run_generator.py', '--side=2000'], '--side=2000: must be from 1 to 64'),
-    (['run_metrics.py', '--seed=-1'], '--seed=-1: must be 0 or more')])
+    (['run_metrics.py', '--seed=-1'], '--seed=-1: must be 0 or more'),
+    (['run_metrics.py', '--random-noise', '--metrics=fid,forgery'], '--random-noise: forgery is measured on what')])
 def test_numbers_out_of_range_are_one_line(words, message):
     result = run([sys.executable, *words])
     assert result.returncode == 2 and message in result.stderr and len(result.stderr.strip().split('\n')) == 1
@@ -314,8 +317,9 @@ def test_bit_accuracy_needs_no_dataset(finished, tmp_path):
     path = os.path.join(folder, 'training_options.json')
     options = read_json(path)
     write_json(path, {**options, 'dataset': {**options['dataset'], 'path': '/absent'}})
-    result = run([sys.executable, 'run_metrics.py', f'--run={folder}', '--num-images=8'])
+    result = run([sys.executable, 'run_metrics.py', f'--run={folder}', '--num-images=8', '--random-noise'])
     assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)['noise'] == 'random'
     result = run([sys.executable, 'run_metrics.py', f'--run={folder}', '--metrics=fid'])
     assert result.returncode == 1 and '/absent' in result.stderr
 

@@ -1,3 +1,4 @@
+import collections
 import json
 import os
 import socket
@@ -17,6 +18,7 @@ from training.config import to_record
 from training.state import TrainState
 from training.step import TrainStep
 
+PRESET_OF = {'fingerprinted': 'config-e', 'bound': 'quickstart', 'stylegan2': 'stylegan2'}
 # Collective operations of two strategies in one process take each other's shapes.
 ONE_BY_ONE = tf.distribute.ReductionToOneDevice()
 
@@ -29,7 +31,8 @@ def reals():
 def smooth_config(**overrides):
     # With Adam's usual ε a weight moves by the sign of its gradient, so that rounding in a gradient of nearly 0 would
     # show as a whole step; a larger one makes updates a smooth function of gradients.
-    return tiny_config(lambda_consistency='10', path_length_interval=2, r1_interval=2, adam_epsilon=1e-2, **overrides)
+    return tiny_config(**{**dict(lambda_consistency='10', path_length_interval=2, r1_interval=2, adam_epsilon=1e-2),
+                          **overrides})
 
 
 def assert_same(first, second):
@@ -51,28 +54,72 @@ def test_two_replicas_make_the_update_of_one(reals):
     assert len(moved) > 0.9 * sum(name.startswith('gradient') for name in one[1])
 
 
-def few_channels(batch_size, **overrides):
-    return smooth_config(batch_size=batch_size, tick_kimg=batch_size // 4, total_kimg=batch_size, fmap_max=4,
-                         **overrides)
+def few_channels(method, batch_size, **overrides):
+    """A configuration in which every phase is due at every step."""
+    return smooth_config(**{**dict(
+        preset=PRESET_OF[method], method=method, batch_size=batch_size,
+        tick_kimg=batch_size // 4, total_kimg=batch_size, fmap_max=2, latent_dim=2, mapping_layers=1,
+        mapping_lrmul=1.0, path_length_interval=1, r1_interval=1), **overrides})
 
 
 @pytest.fixture
 def eager():
-    """Without graphs, of which eight replicas take minutes to build."""
+    """Without graphs, of which sixteen replicas take minutes to build."""
     tf.config.run_functions_eagerly(True)
     yield
     tf.config.run_functions_eagerly(False)
 
 
-@pytest.mark.parametrize('batch_size, count', [(32, 8), (24, 3)])
-def test_any_number_of_replicas_makes_the_same_update(eager, batch_size, count):
-    """One step in which every phase is due."""
-    images = np.random.default_rng(1).integers(0, 256, [1, batch_size, 16, 16, 3]).astype(np.uint8)
-    config = few_channels(batch_size)
+def random_images(steps, batch_size):
+    return np.random.default_rng(1).integers(0, 256, [steps, batch_size, 16, 16, 3]).astype(np.uint8)
+
+
+@pytest.mark.parametrize('method, batch_size, count', [
+    ('fingerprinted', 24, 3), ('fingerprinted', 32, 8), ('stylegan2', 16, 4), ('stylegan2', 64, 16)])
+def test_any_number_of_replicas_makes_the_same_update(eager, method, batch_size, count):
+    """One step; the smallest networks, and for most replicas those of the method that has the fewest."""
+    images, config = random_images(1, batch_size), few_channels(method, batch_size)
     one = run_steps(config, tf.distribute.get_strategy(), images)
-    assert {'path_length', 'loss/r1', 'loss/consistency'} <= one[0][0].keys()
+    assert {'path_length', 'loss/r1', 'loss/discriminator', 'loss/adversarial'} <= one[0][0].keys()
     strategy = tf.distribute.MirroredStrategy([f'/cpu:{i}' for i in range(count)], ONE_BY_ONE)
     assert_same(one, run_steps(config, strategy, images))
+
+
+def assert_equal_to_1e_5(first, second):
+    """Statistics and means, and each network's gradient by its norm; each tensor to what its sums lose by rounding."""
+    for expected, found in zip(first[0], second[0]):
+        assert found == pytest.approx(expected, rel=1e-5)
+    assert first[1].keys() == second[1].keys()
+    squares = collections.defaultdict(float)
+    for name, value in first[1].items():
+        kind, _, rest = name.partition(' ')
+        if kind == 'gradient':
+            net = rest.split('/')[0]
+            squares[net] += np.sum(np.square(value))
+            squares[f'error of {net}'] += np.sum(np.square(second[1][name] - value))
+        tolerance = {'gradient': 1e-4 * np.abs(value).max() + 1e-9, 'weight': 1e-6}.get(kind)
+        np.testing.assert_allclose(second[1][name], value, rtol=1e-5, atol=tolerance or 1e-7, err_msg=name)
+    nets = [name for name in squares if not name.startswith('error')]
+    assert 'D' in nets and all(squares[f'error of {net}'] <= 1e-10 * squares[net] for net in nets), squares
+
+
+@pytest.mark.parametrize('method, length', [('fingerprinted', 4), ('bound', 8), ('stylegan2', 4)])
+def test_parts_of_a_batch_make_the_update_of_the_whole(eager, method, length):
+    """Two steps: the second sees what the first did to the running means of path lengths and of w."""
+    images = random_images(2, 16)
+    whole, parts = (run_steps(few_channels(method, 16, batch_per_replica=size), tf.distribute.get_strategy(), images)
+                    for size in (0, length))
+    assert {'path_length', 'loss/r1'} <= whole[0][0].keys() and 'path_length' in whole[1]
+    assert ('mean_w' in whole[1]) == (method == 'stylegan2')
+    assert_equal_to_1e_5(whole, parts)
+
+
+def test_parts_in_compiled_steps_and_over_replicas():
+    """Graphs, whose parts are a loop: two replicas of two parts each make the update of one whole."""
+    images, off = random_images(1, 16), dict(path_length_weight=0.0, r1_gamma=0.0)
+    whole, parts = (few_channels('stylegan2', 16, batch_per_replica=size, **off) for size in (0, 4))
+    strategy = tf.distribute.MirroredStrategy(['/cpu:0', '/cpu:1'], ONE_BY_ONE)
+    assert_equal_to_1e_5(run_steps(whole, tf.distribute.get_strategy(), images), run_steps(parts, strategy, images))
 
 
 def test_a_step_reads_nothing_back_from_the_device(reals, monkeypatch):

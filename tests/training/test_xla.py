@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from datasets.reader import open_dataset
 from dnnlib.util import UsageError, UserError
-from helpers import ROOT, TINY, tiny_config, write_dataset
+from helpers import ROOT, TINY, flags_of, tiny_config, write_dataset
 from training import xla_export
 from training.snapshot import Snapshot
 from training.state import TrainState
@@ -22,7 +22,6 @@ OPTIONS = {**TINY, 'fmap_base': 32, 'fmap_max': 4, 'batch_size': 20, 'total_kimg
            'lambda_consistency': '0:1-2:10', 'impl': 'auto',
            # With Adam's usual ε a weight moves by its gradient's sign, that of rounding noise if there is none.
            'adam_epsilon': 0.01}
-FLAGS = [f'--{name.replace("_", "-")}={value}' for name, value in OPTIONS.items()]
 STEPS = 3
 
 
@@ -33,9 +32,10 @@ def dataset(tmp_path_factory):
     return write_dataset(path, 'noise', 'random pixels', images[:60], images[60:])
 
 
-def export(dataset, path, *flags, preset='quickstart'):
+def export(dataset, path, preset='quickstart', **overrides):
+    flags = flags_of({**OPTIONS, **overrides})
     xla_export.main(xla_export.make_parser().parse_args(
-        ['export', f'--config={preset}', f'--dataset={dataset.path}', f'--out={path}', *FLAGS, *flags]))
+        ['export', f'--config={preset}', f'--dataset={dataset.path}', f'--out={path}', *flags]))
 
 
 def import_states(package, run_dir, *states):
@@ -215,13 +215,13 @@ def test_a_missing_package_is_one_line(jax_python, tmp_path):
 def test_native_ops_cannot_be_exported(dataset, tmp_path):
     out = str(tmp_path / 'package')
     with pytest.raises(UsageError, match='--impl=native: .*leave the flag out'):
-        export(dataset, out, '--impl=native')
+        export(dataset, out, impl='native')
     assert not os.path.exists(out)
 
 
 def test_the_plain_generator_is_exported_too(dataset, tmp_path):
     out = str(tmp_path / 'package')
-    export(dataset, out, '--method=stylegan2', '--mapping-layers=2', preset='stylegan2')
+    export(dataset, out, preset='stylegan2', method='stylegan2', mapping_layers=2)
     steps = the_manifest(out)['steps']
     assert set(steps) == {'generator', 'path_length', 'discriminator', 'r1', 'average', 'initialize', 'generate'}
     assert steps['generate']['shapes'] == [[20, 6], [20, 0]]
