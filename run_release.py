@@ -19,6 +19,10 @@ Each IMAGE is a file; a folder, searched recursively for image files; a quoted p
 
 exit codes: 0 a user is named in at least one image; 3 in none; 1 a file could not be attributed (the others are); 2 a
 wrong flag. Two or more users over the threshold are all listed and none is named: that points to collusion or forgery.
+
+A user named is not a user proven to have made the image: the p-value rules out chance, never forgery, holds for one
+image, and may not be multiplied over several. Nobody named is no proof either: mirroring, turning, inverting (but with
+--alignments) and greyscale hide a fingerprint. README, "What an attribution does not prove", has the numbers.
 '''
 
 
@@ -62,6 +66,8 @@ def make_parser():
                            help=f'SQLite file or database URL of the registry (default: {REGISTRY})')
     attribute.add_argument('--fpr', type=float, default=DEFAULT_RATE, help='accepted chance, over all users together, '
                            f'of naming anyone for an image that no instance drew (default: {DEFAULT_RATE:g})')
+    attribute.add_argument('--alignments', action='store_true', help='try each image mirrored, turned by quarters and '
+                           'inverted as well, which edits hide a fingerprint; p-values are corrected for all 16')
     form = attribute.add_mutually_exclusive_group()
     form.add_argument('--json', action='store_true', help='one JSON object per image')
     form.add_argument('--csv', action='store_true', help='a table for spreadsheets')
@@ -154,7 +160,7 @@ def attribute_command(args):
     registry = Registry(args.registry)
     from release.attribute import Attributor  # here, since it takes seconds to import
     from release.results import Tally, attribution_lines, bits_needed, exit_code
-    attributor, tally = Attributor(args.run, registry), Tally()
+    attributor, tally = Attributor(args.run, registry, args.alignments), Tally()
     form = 'json' if args.json else 'csv' if args.csv else 'text'
     context = {'fpr': args.fpr, **attributor.provenance}
     with output(args.out) as file:
@@ -162,7 +168,8 @@ def attribute_command(args):
             print(line, file=file, flush=True)
     left_out = f', {others} other files in the folders left out' if others else ''
     users, num_bits = attributor.codes.shape
-    print(f'{tally.summary()}{left_out}; {bits_needed(num_bits, users, args.fpr)}',
+    needed = bits_needed(num_bits, users, args.fpr, len(attributor.alignments))
+    print(f'{tally.summary()}{left_out}; {needed}',
           file=sys.stdout if args.out or form == 'text' else sys.stderr)
     return exit_code(tally)
 
