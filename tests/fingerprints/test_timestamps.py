@@ -8,10 +8,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
 from hypothesis import strategies as st
-from timestamping import OPENSSL, Authority, service
 
 from dnnlib.util import UsageError, UserError
 from fingerprints import timestamps
+from timestamping import OPENSSL, Authority, service
 
 pytest.importorskip('rfc3161_client', reason='timestamps are not tested: the package rfc3161-client is not installed')
 needs_openssl = pytest.mark.skipif(not OPENSSL, reason='there is no program openssl to be the timestamping authority')
