@@ -22,7 +22,7 @@ NAMED = ('digits', *sources.PAPER)
 
 def make_parser():
     """The flags."""
-    parser = cli.ArgumentParser(prog='dataset_tool.py', description=__doc__,
+    parser = cli.ArgumentParser(description=__doc__,
                                 formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('what', metavar='SOURCE', help=f'a folder or zip of images, an LMDB folder, one of '
                         f'{", ".join(NAMED)}; or: verify')

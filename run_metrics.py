@@ -8,7 +8,7 @@ from dnnlib.util import UsageError, append_json_line
 
 def make_parser():
     """The command line."""
-    parser = cli.ArgumentParser(prog='run_metrics.py', description=__doc__)
+    parser = cli.ArgumentParser(description=__doc__)
     parser.add_argument('--run', default='results/digits-quickstart', help="the training run's folder")
     parser.add_argument('--kimg', type=int, help='which snapshot (default: the latest)')
     parser.add_argument('--metrics', default='bit_accuracy', help='comma-separated: bit_accuracy, fid, '

@@ -1,4 +1,4 @@
-"""Issues fingerprinted instances, lists and revokes them, attributes images; or shows it all in a demo."""
+"""Issues fingerprinted instances, lists and revokes them, attributes images, keeps the books; or shows a demo."""
 import argparse
 import contextlib
 import json
@@ -6,7 +6,8 @@ import os
 import sys
 
 from dnnlib import cli
-from dnnlib.util import UsageError, UserError, atomic_file, format_time, make_folder, printable
+from dnnlib.util import Log, UsageError, UserError, atomic_file, format_time, make_folder, printable, progress
+from release import books
 
 RUN = 'results/digits-quickstart'
 REGISTRY = 'registry.sqlite'
@@ -19,19 +20,25 @@ Each IMAGE is a file; a folder, searched recursively for image files; a quoted p
 
 exit codes: 0 a user is named in at least one image; 3 in none; 1 a file could not be attributed (the others are); 2 a
 wrong flag. Two or more users over the threshold are all listed and none is named: that points to collusion or forgery.
+
+A user named is not a user proven to have made the image: the p-value rules out chance, never forgery, holds for one
+image, and may not be multiplied over several. Nobody named is no proof either: mirroring, turning, inverting (but with
+--alignments) and greyscale hide a fingerprint. README, "What an attribution does not prove", has the numbers.
 '''
 
 
 def make_parser():
     """The command line, one subcommand per task."""
-    parser = cli.ArgumentParser(prog='run_release.py', description=__doc__)
+    parser = cli.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND', parser_class=cli.ArgumentParser)
     run = dict(default=RUN, help="the training run's folder")
     registry = dict(default=REGISTRY, help='SQLite file or database URL of the registry')
 
     issue = commands.add_parser('issue', help='draw a fingerprint for each user and export their instance',
                                 description='Exports OUT/NAME/1, a SavedModel for TF Serving, for each new user.')
-    issue.add_argument('name', nargs='+', metavar='NAME', help='new users')
+    issue.add_argument('name', nargs='*', metavar='NAME', help='new users')
+    issue.add_argument('--names', metavar='FILE', help='issue to all in a file instead, a name a line or CSV with a '
+                       'column "name"; who has an instance keeps it, so that the same command goes on after a stop')
     issue.add_argument('--run', **run)
     issue.add_argument('--registry', **registry)
     issue.add_argument('--out', default='instances', help='folder of all instances')
@@ -60,10 +67,14 @@ def make_parser():
                            help=f'SQLite file or database URL of the registry (default: {REGISTRY})')
     attribute.add_argument('--fpr', type=float, default=DEFAULT_RATE, help='accepted chance, over all users together, '
                            f'of naming anyone for an image that no instance drew (default: {DEFAULT_RATE:g})')
+    attribute.add_argument('--alignments', action='store_true', help='try each image mirrored, turned by quarters and '
+                           'inverted as well, which edits hide a fingerprint; p-values are corrected for all 16')
     form = attribute.add_mutually_exclusive_group()
     form.add_argument('--json', action='store_true', help='one JSON object per image')
     form.add_argument('--csv', action='store_true', help='a table for spreadsheets')
     attribute.add_argument('--out', metavar='FILE', help='write the results to a new file instead of printing them')
+
+    books.add_commands(commands, registry)
 
     demo = commands.add_parser('demo', help='train on digits, issue two users, attribute their images',
                                description='The whole path on bundled data, on the CPU, in some minutes.')
@@ -84,30 +95,42 @@ def check_defaults(args):
 
 
 def issue_command(args):
-    from fingerprints.registry import Registry, check_name
+    from fingerprints.registry import check_name
+    from release.names import check_distinct, read_names
+    if bool(args.name) == (args.names is not None):
+        raise UsageError('whom to issue to? give NAMEs, or --names=FILE')
     for name in args.name:
         check_name(name)
-    if len(set(args.name)) < len(args.name):
+    if len({name.lower() for name in args.name}) < len(args.name):
         raise UsageError('the same name twice; every user has one instance')
+    names = read_names(args.names) if args.names else args.name
     from release.issue import issue, issuing_snapshot  # here, since it takes seconds to import
     from release.results import bits_needed
-    registry = Registry(args.registry, create=True)
+    registry = books.open_registry(args, create=True)
     snapshot = issuing_snapshot(args.run, registry, args.kimg)
+    known = [user.name for user in registry.list()]
+    check_distinct(names, known)
+    issued = {name.lower() for name in known} if args.names else set()
     num_bits = snapshot.config.fingerprint_bits
-    for name in args.name:
-        folder, digest = issue(args.run, registry, name, args.out, snapshot=snapshot)
-        print(f'issued {name}: {folder}  sha256 {digest[:16]}…  ({num_bits} bits, snapshot {snapshot.kimg} kimg)')
+    wanted = [name for name in names if name.lower() not in issued]
+    log = Log()  # prints above the progress bar
+    for name in progress(wanted, desc='issue', unit='instance'):
+        folder, digest = issue(args.run, registry, name, args.out, snapshot=snapshot, user=args.user)
+        log(f'issued {name}: {folder}  sha256 {digest[:16]}…  ({num_bits} bits, snapshot {snapshot.kimg} kimg)')
+    if args.names:
+        print(f'{args.names}: {len(wanted)} issued, {len(names) - len(wanted)} had an instance already')
     print(f'to attribute an image, {bits_needed(num_bits, len(registry.list()), DEFAULT_RATE)}')
+    for line in books.crowded_models(registry):
+        print(line)
 
 
 def list_command(args):
     import dataclasses
 
     from fingerprints.codes import code_to_text
-    from fingerprints.registry import Registry
     if args.codes and not args.json:
         raise UsageError('--codes goes with --json; add it')
-    registry = Registry(args.registry)
+    registry = books.open_registry(args)
     users = registry.list()
     codes = {name: code_to_text(code) for model in registry.models() if args.codes
              for name, code in zip(*registry.codes(model['model_digest']))}
@@ -123,13 +146,11 @@ def list_command(args):
 
 
 def revoke_command(args):
-    from fingerprints.registry import Registry
-    Registry(args.registry).revoke(args.name, args.reason)
+    books.open_registry(args).revoke(args.name, args.reason)
     print(f'revoked {args.name}; images of that instance are still attributed')
 
 
 def attribute_command(args):
-    from fingerprints.registry import Registry
     from fingerprints.statistics import check_fpr
     from release.inputs import find_inputs
     check_fpr(args.fpr)
@@ -138,18 +159,21 @@ def attribute_command(args):
     if args.out:
         make_folder(os.path.dirname(os.path.abspath(args.out)))
     inputs, others = find_inputs(args.image)
-    registry = Registry(args.registry)
+    registry = books.open_registry(args)
     from release.attribute import Attributor  # here, since it takes seconds to import
     from release.results import Tally, attribution_lines, bits_needed, exit_code
-    attributor, tally = Attributor(args.run, registry), Tally()
+    attributor, tally = Attributor(args.run, registry, args.alignments), Tally()
     form = 'json' if args.json else 'csv' if args.csv else 'text'
     context = {'fpr': args.fpr, **attributor.provenance}
+    results = attributor(inputs, args.fpr)
+    results = books.recorded(registry, results, context) if args.record else results
     with output(args.out) as file:
-        for line in attribution_lines(attributor(inputs, args.fpr), form, context, tally):
+        for line in attribution_lines(results, form, context, tally):
             print(line, file=file, flush=True)
     left_out = f', {others} other files in the folders left out' if others else ''
     users, num_bits = attributor.codes.shape
-    print(f'{tally.summary()}{left_out}; {bits_needed(num_bits, users, args.fpr)}',
+    needed = bits_needed(num_bits, users, args.fpr, len(attributor.alignments))
+    print(f'{tally.summary()}{left_out}; {needed}',
           file=sys.stdout if args.out or form == 'text' else sys.stderr)
     return exit_code(tally)
 
@@ -166,7 +190,7 @@ def demo_command(args):
 
 
 COMMANDS = {'issue': issue_command, 'list': list_command, 'revoke': revoke_command, 'attribute': attribute_command,
-            'demo': demo_command}
+            'demo': demo_command, **books.COMMANDS}
 
 
 def main(args):

@@ -5,13 +5,13 @@ import os
 from dnnlib import cli
 from dnnlib.util import UsageError
 from models.presets import PRESETS
-from training.config import Plan, add_flags, flags_config, to_record
+from training.config import Plan, add_flags, dataset_of, flags_config, to_record
 
 
 def make_parser():
     """The command line: one flag per field of Config, and where to read, write and compute."""
     parser = cli.ArgumentParser(
-        prog='run_training.py', description=__doc__,
+        description=__doc__,
         epilog='presets: ' + '; '.join(f'{name}: {preset.help}' for name, preset in PRESETS.items()))
     parser.add_argument('--config', choices=list(PRESETS), default='config-e', help='preset of all options below')
     parser.add_argument('--dataset', help='a name under --data-dir (celeba, lsun_bedroom, lsun_cat, digits), or a '
@@ -29,7 +29,7 @@ def make_parser():
 def make_plan(args):
     """(Plan, dataset's name or folder) of parsed flags. Raises UsageError; touches neither data nor devices."""
     config = flags_config(args)
-    dataset = args.dataset or PRESETS[args.config].dataset
+    dataset = args.dataset or PRESETS[args.config].dataset or dataset_of(config.init_from)
     if not dataset:
         raise UsageError('--dataset is missing: name one (celeba, say), or try --config=quickstart, '
                          'which trains on bundled digits')
@@ -48,10 +48,13 @@ def describe(plan, dataset):
 
 
 def estimate(plan, name, data_dir):
-    """What the run would take, as text. Raises UserError, UsageError."""
+    """What the run would take, as text. Raises UserError, UsageError for what `train` would refuse."""
     from datasets.sources import expected_size
+    from metrics.base import check_metrics
     from models.limits import check_division, check_networks, check_parts
     from training.estimate import describe_cost
+    from training.loop import metric_names
+    check_metrics(metric_names(plan.config))
     resolution, train_images = expected_size(name, data_dir)
     replicas = plan.num_gpus or 1
     check_division(plan.config.batch_size, replicas)

@@ -1,11 +1,13 @@
 """Command lines: absl-py's argparse, one line for an error, exit code 2 for usage and 1 for the rest."""
 import argparse
+import contextlib
 import difflib
 import errno
 import logging
 import os
 import signal
 import sys
+import threading
 import warnings
 
 import absl.logging
@@ -28,6 +30,9 @@ REMEDIES = {
 
 class Terminated(BaseException):
     """Raised by SIGTERM, so that what Ctrl-C cleans up is cleaned up as well. Like KeyboardInterrupt no Exception."""
+
+
+RAISES = {signal.SIGTERM: Terminated, signal.SIGINT: KeyboardInterrupt}
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
@@ -106,25 +111,14 @@ def run(parser, main):
     permissions, no memory), with 1. Ctrl-C gives one line and 130, SIGTERM one line and 143.
     """
     def guarded(args):
+        signals = _Signals()
         _prepare()
         try:
             code = main(args) or 0
             sys.stdout.flush()
             return code
-        except UserError as error:
-            return _fail(parser, error, error.exit_code)
-        except KeyboardInterrupt:
-            return _fail(parser, None, 130, 'interrupted')
-        except Terminated:
-            return _fail(parser, None, 143, 'terminated')
-        except BrokenPipeError:  # the reader of a pipe (head, say) has gone: no one is left to tell
-            _drop_stdout()
-            return 1
-        except Exception as error:
-            explained = refused(error)
-            if not explained:
-                raise
-            return _fail(parser, explained, 1)
+        except BaseException as error:
+            return _failed(parser, error, signals)
 
     def parse(argv):
         flags.FLAGS.mark_as_parsed()
@@ -134,7 +128,7 @@ def run(parser, main):
 
 
 def _prepare():
-    """Sets up what the whole process shares: quiet libraries, text that can always be printed, SIGTERM."""
+    """Sets up what the whole process shares: quiet libraries, and text that can always be printed."""
     # TensorFlow tells of every file it writes and every variable of a checkpoint it could not read.
     absl.logging.set_verbosity(absl.logging.WARNING)
     logging.getLogger('tensorflow').setLevel(logging.ERROR)
@@ -144,11 +138,110 @@ def _prepare():
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, 'reconfigure'):
             stream.reconfigure(errors='backslashreplace')
-    signal.signal(signal.SIGTERM, _terminate)
 
 
-def _terminate(number, frame):
-    raise Terminated
+class _Signals:
+    """SIGTERM and Ctrl-C, raised as Terminated and KeyboardInterrupt, and remembered.
+
+    TensorFlow may make another exception of what is raised within it; what came tells what it was. And Python drops
+    what is raised while an object is destroyed: then the signal is sent once more.
+
+    Attributes: came, the signal, or None.
+    """
+
+    def __init__(self):
+        self.came = None
+        for number in RAISES:
+            if signal.getsignal(number) != signal.SIG_IGN:  # as nohup, and a shell's &, leave Ctrl-C
+                signal.signal(number, self._raise)
+        self._otherwise, sys.unraisablehook = sys.unraisablehook, self._dropped
+
+    def _raise(self, number, frame):
+        self.came = number
+        raise RAISES[number]
+
+    def _dropped(self, unraisable):
+        if not isinstance(unraisable.exc_value, tuple(RAISES.values())):
+            return self._otherwise(unraisable)
+        again = threading.Timer(0.02, os.kill, (os.getpid(), self.came))
+        again.daemon = True
+        again.start()
+
+
+def _failed(parser, error, signals):
+    """The exit code for an exception that ended the program, after its one line. Raises what is the program's fault."""
+    if signals.came or isinstance(error, tuple(RAISES.values())):
+        stopped = signals.came == signal.SIGINT or isinstance(error, KeyboardInterrupt)
+        return _fail(parser, None, *((130, 'interrupted') if stopped else (143, 'terminated')))
+    if isinstance(error, UserError):
+        return _fail(parser, error, error.exit_code)
+    if isinstance(error, BrokenPipeError):  # the reader of a pipe (head, say) has gone: no one is left to tell
+        _drop_stdout()
+        return 1
+    explained = refused(error)
+    if not explained:
+        raise error
+    return _fail(parser, explained, 1)
+
+
+class Deferred:
+    """Makes SIGTERM and Ctrl-C wait until the program has come to a good place to stop; the second one need not wait.
+
+        with Deferred() as deferred:
+            while work_is_left:
+                do_some()           # may look at `deferred.asked` and return early
+                if deferred.asked:
+                    save()
+                    deferred.stop()
+
+    Outside the main thread, the only one that gets signals, it does nothing.
+    """
+
+    def __init__(self):
+        self._came, self._before = None, {}
+
+    @property
+    def asked(self):
+        """Whether a signal came."""
+        return self._came is not None
+
+    def ask(self):
+        """Does as if SIGTERM came, unless a signal has."""
+        self._came = self._came or signal.SIGTERM
+
+    def stop(self):
+        """Raises what the signal stands for, Terminated or KeyboardInterrupt, if one came."""
+        if self.asked:
+            raise RAISES[self._came]
+
+    @contextlib.contextmanager
+    def lifted(self):
+        """Within this block signals stop the program at once, as without Deferred."""
+        self.stop()
+        self.__exit__()
+        try:
+            yield
+        finally:
+            self.__enter__()
+
+    def __enter__(self):
+        if threading.current_thread() is threading.main_thread():
+            found = {number: signal.getsignal(number) for number in RAISES}
+            # What is ignored, as Ctrl-C is under nohup and behind a shell's &, stays so.
+            self._before = {number: handler for number, handler in found.items()
+                            if handler not in (None, signal.SIG_IGN)}
+            for number in self._before:
+                signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_):
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number, frame):
+        if self.asked:
+            raise RAISES[number]
+        self._came = number
 
 
 def _fail(parser, error, code, message=None):

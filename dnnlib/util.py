@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import shutil
 import sys
 import tempfile
@@ -82,10 +83,18 @@ def sha256_folder(path):
     return digest.hexdigest()
 
 
-def make_folder(path):
-    """Creates a folder and its parents. Raises UserError where that is not possible or it can't be written."""
+PRIVATE = 0o077  # the umask of what is secret: readable by its owner only
+
+
+def make_folder(path, private=False):
+    """Creates a folder and its parents. Raises UserError where that is not possible or it can't be written.
+
+    With `private`, the folder, if it is new, is its owner's alone; of one that exists, the owner has decided.
+    """
     try:
-        os.makedirs(path, exist_ok=True)
+        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(path, 0o700 if private else 0o777)
         with tempfile.TemporaryFile(dir=path):
             pass
     except OSError as error:
@@ -93,12 +102,29 @@ def make_folder(path):
     return path
 
 
-INCOMPLETE = '.incomplete'  # how the temporary folders of atomic_folder end
+@contextlib.contextmanager
+def private_files():
+    """What is created within the block is readable by its owner only. It is the whole process's umask: be short."""
+    before = os.umask(PRIVATE)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def _allowed(mode):
+    """A mode without what the process's umask takes away."""
+    mask = os.umask(PRIVATE)
+    os.umask(mask)
+    return mode & ~mask
+
+
+INCOMPLETE = '.incomplete'  # how the temporary files and folders of atomic_file and atomic_folder end
 REPLACED = '.replaced'       # how a folder that is being replaced is called until its successor is in place
 
 
 @contextlib.contextmanager
-def atomic_folder(path, may_replace=None):
+def atomic_folder(path, may_replace=None, private=False):
     """Yields a temporary folder beside `path` that becomes `path` when the block ends well, and vanishes when not.
 
     A process that is killed outright leaves its temporary folder, `.NAME-xxxxxxxx.incomplete`. The next call with the
@@ -108,28 +134,35 @@ def atomic_folder(path, may_replace=None):
         path: the folder to make; its parents are made too.
         may_replace: None if `path` must not exist; else a function of `path` that tells whether the folder there may
             be replaced. It is kept until the new one is whole.
+        private: the folder becomes its owner's alone; otherwise the umask decides, as for any folder.
 
     Raises:
         UserError: `path` exists already and may not be replaced, or its parent can't be written.
     """
     path = os.path.abspath(path)
     parent = make_folder(os.path.dirname(path))
-    with _locked(parent):
-        _remove_leftovers(path)
-        _check_free(path, may_replace)
-        temporary = tempfile.mkdtemp(prefix=f'.{os.path.basename(path)}-', suffix=INCOMPLETE, dir=parent)
-        lock = _lock(temporary)
-    try:
+    with contextlib.ExitStack() as stack:
+        with _locked(parent):
+            _remove_leftovers(path)
+            _check_free(path, may_replace)
+            temporary = _free_name(path)
+            stack.callback(_remove, temporary)  # before it is made: a signal may come at any moment
+            os.mkdir(temporary, 0o700)
+            stack.enter_context(_locked(temporary))
         yield temporary
-        os.chmod(temporary, 0o755)
+        os.chmod(temporary, 0o700 if private else _allowed(0o777))
         with _locked(parent):
             _check_free(path, may_replace)
             _put_in_place(temporary, path)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    finally:
-        os.close(lock)
+
+
+def _free_name(path):
+    """The name of a temporary file or folder for `path`, of none that is there. Needs the lock of the parent."""
+    parent, name = os.path.split(path)
+    while True:
+        temporary = os.path.join(parent, f'.{name}-{secrets.token_hex(4)}{INCOMPLETE}')
+        if not os.path.lexists(temporary):
+            return temporary
 
 
 def _check_free(path, may_replace):
@@ -162,16 +195,27 @@ def _remove_leftovers(path):
     pattern = re.compile(re.escape(f'.{name}-') + '[a-z0-9_]{8}' + re.escape(INCOMPLETE))
     for found in filter(pattern.fullmatch, os.listdir(parent)):
         with contextlib.suppress(OSError), _locked(os.path.join(parent, found), wait=False):
-            shutil.rmtree(os.path.join(parent, found), ignore_errors=True)
+            _remove(os.path.join(parent, found))
 
 
-def _lock(folder, wait=True):
-    """Locks a folder; returns the descriptor that holds the lock. Raises OSError if it is locked and `wait` is not set.
+def _remove(path):
+    """Removes a folder with all in it, or a regular file."""
+    if os.path.isdir(path):
+        shutil.rmtree(path, ignore_errors=True)
+    elif os.path.isfile(path):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
 
-    A file system without locks gives none: then everything works but leftovers, which nobody can tell from folders in
+
+def _lock(path, wait=True):
+    """Locks a folder or file; returns the descriptor that holds the lock. Raises OSError if it is locked and `wait` is
+    not set.
+
+    A file system without locks gives none: then everything works but leftovers, which nobody can tell from those in
     use, stay.
     """
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    # O_NONBLOCK: should a named pipe have that name, opening it does not wait for a writer.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -182,8 +226,8 @@ def _lock(folder, wait=True):
 
 
 @contextlib.contextmanager
-def _locked(folder, wait=True):
-    descriptor = _lock(folder, wait)
+def _locked(path, wait=True):
+    descriptor = _lock(path, wait)
     try:
         yield
     finally:
@@ -191,21 +235,29 @@ def _locked(folder, wait=True):
 
 
 @contextlib.contextmanager
-def atomic_file(path, mode='w'):
-    """Opens a temporary file beside `path` that replaces `path` when the block ends well, and vanishes when not."""
-    folder = os.path.dirname(os.path.abspath(path))
-    handle, temporary = tempfile.mkstemp(prefix=f'.{os.path.basename(path)}-', dir=folder)
-    try:
-        with os.fdopen(handle, mode) as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
+def atomic_file(path, mode='w', private=False):
+    """Opens a temporary file beside `path` that replaces `path` when the block ends well, and vanishes when not.
+
+    What a process that is killed outright leaves, `.NAME-xxxxxxxx.incomplete`, the next call with the same `path`
+    removes, as in atomic_folder. With `private` the file becomes its owner's alone; otherwise the umask decides.
+    """
+    path = os.path.abspath(path)
+    with contextlib.ExitStack() as stack:
+        with _locked(os.path.dirname(path)):
+            _remove_leftovers(path)
+            temporary = _free_name(path)
+            stack.callback(_remove, temporary)
+            file = stack.enter_context(open(temporary, mode, opener=_open_new))
+            stack.enter_context(_locked(temporary))
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+        os.chmod(temporary, 0o600 if private else _allowed(0o666))
         os.replace(temporary, path)
-    except BaseException:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
-        raise
+
+
+def _open_new(path, flags):
+    return os.open(path, flags | os.O_EXCL, 0o600)
 
 
 def write_json(path, value):

@@ -3,7 +3,6 @@ import os
 import time
 
 import numpy as np
-import tensorflow as tf
 from PIL import Image
 
 from datasets.sources import find_dataset
@@ -12,6 +11,7 @@ from dnnlib.util import UserError, make_folder, progress, read_json, read_json_l
 from fingerprints.registry import Registry
 from metrics.base import Options, run_metric
 from release.attribute import Attributor
+from release.drawing import Drawer
 from release.issue import issue
 from release.report import attribution_table, residual_picture
 from training.config import Plan, make_config
@@ -76,7 +76,7 @@ def release(out, run_dir, dataset, config):
     folders = {name: issued_folder(run_dir, registry, name, os.path.join(out, 'instances')) for name in USERS}
     print(f'4. Drawing {IMAGES} images from each instance, and taking {IMAGES} real ones; saved as PNG', flush=True)
     latents = np.random.default_rng(2).standard_normal([IMAGES, config.latent_dim]).astype(np.float32)
-    images = {name: draw(folder, latents) for name, folder in folders.items()}
+    images = {name: Drawer(folder)(latents) for name, folder in folders.items()}
     residual_picture(os.path.join(out, 'demo.png'), {name: images[name][:COLUMNS] for name in USERS}, USERS,
                      tile_zoom(dataset.resolution))
     images['real digits'] = next(dataset.images('eval', IMAGES, IMAGES))
@@ -101,12 +101,6 @@ def issued_folder(run_dir, registry, name, instances):
     folder, digest = issue(run_dir, registry, name, instances)
     print(f'   {folder}  sha256 {digest[:16]}…  {time.time() - started:.1f}s', flush=True)
     return folder
-
-
-def draw(folder, latents):
-    """The uint8 images [N, H, W, 3] that a SavedModel draws of latents, as any serving client would have it do."""
-    serve = tf.saved_model.load(folder).signatures['serving_default']
-    return serve(latents=tf.constant(latents))['images'].numpy()
 
 
 def save_images(images, folder):

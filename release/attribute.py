@@ -11,6 +11,7 @@ from dnnlib.util import progress
 from dnnlib.version import VERSION
 from fingerprints.matching import Attribution, attribute
 from fingerprints.registry import Registry
+from release.alignments import ALIGNMENTS, best_alignment
 from release.inputs import Input
 from release.issue import released_snapshot
 
@@ -22,12 +23,14 @@ class Result:
     """One file's outcome: an Attribution, or an error in one line.
 
     sha256: of the file's bytes; None if they could not be read.
+    alignment: the version of the picture that it holds for, if several were tried.
     revoked: for users in the attribution whose instances are revoked, when they were: {name: UTC, ISO 8601}.
     """
     path: str
     attribution: Optional[Attribution] = None
     error: Optional[str] = None
     sha256: Optional[str] = None
+    alignment: Optional[str] = None
     revoked: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def record(self) -> dict[str, Any]:
@@ -35,25 +38,32 @@ class Result:
         name = self.path.encode('utf-8', 'surrogateescape').decode('utf-8', 'backslashreplace')
         if self.error:
             return {'image': name, 'sha256': self.sha256, 'error': self.error}
-        return {'image': name, 'sha256': self.sha256, **dataclasses.asdict(self.attribution), 'revoked': self.revoked}
+        return {'image': name, 'sha256': self.sha256, **dataclasses.asdict(self.attribution),
+                'alignment': self.alignment, 'revoked': self.revoked}
 
 
 class Attributor:
     """Names the users of image files, for one run and its registry.
 
     provenance: what every result rests on: the digest of the model (the snapshot that the instances came from), that
-        snapshot's kimg, and the version of this project.
+        snapshot's kimg, the version of this project, and in how many alignments each picture is tried.
+
+    Args:
+        run_dir: the training run. registry: who has an instance.
+        align: try each picture mirrored, turned and inverted as well (release.alignments).
 
     Raises:
         UserError: an empty registry, or one of another model than the run's.
     """
 
-    def __init__(self, run_dir: str, registry: Registry):
+    def __init__(self, run_dir: str, registry: Registry, align: bool = False):
         snapshot = released_snapshot(run_dir, registry)
         self.model = snapshot.model(BATCH)
-        self.names, self.codes = registry.codes()
+        self.names, self.codes = registry.codes(snapshot.digest)
         self.revoked = {user.name: user.revoked_at for user in registry.list() if user.revoked_at}
-        self.provenance = {'model_digest': snapshot.digest, 'snapshot_kimg': snapshot.kimg, 'version': VERSION}
+        self.alignments = ALIGNMENTS if align else {None: lambda images: images}
+        self.provenance = {'model_digest': snapshot.digest, 'snapshot_kimg': snapshot.kimg, 'version': VERSION,
+                           'alignments': len(self.alignments)}
 
     def __call__(self, inputs: Iterable[Union[str, Input]], fpr: float) -> Iterator[Result]:
         """Yields a Result per input, in order. A file that can't be read has an error, and the rest goes on.
@@ -87,9 +97,15 @@ class Attributor:
             return Result(one.path, error=str(error), sha256=digest), None
 
     def _attribute(self, images, fpr):
-        return attribute(self.model.decode(to_float(images)), self.names, self.codes, fpr)
+        """[(alignment, Attribution)] of uint8 images [N, H, W, 3]."""
+        found = [attribute(self.model.decode(to_float(version(images))), self.names, self.codes, fpr,
+                           num_alignments=len(self.alignments)) for version in self.alignments.values()]
+        names = list(self.alignments)
+        best = [best_alignment(versions) for versions in zip(*found)]
+        return [(names[number], attribution) for number, attribution in best]
 
-    def _with(self, result, attribution):
+    def _with(self, result, found):
+        alignment, attribution = found
         said = {attribution.user, *attribution.over_threshold}
         revoked = {name: when for name, when in self.revoked.items() if name in said}
-        return dataclasses.replace(result, attribution=attribution, revoked=revoked)
+        return dataclasses.replace(result, attribution=attribution, alignment=alignment, revoked=revoked)

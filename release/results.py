@@ -14,7 +14,7 @@ from release.attribute import Result
 
 COLUMNS = ('image', 'sha256', 'reason', 'user', 'revoked', 'matching', 'num_bits', 'threshold', 'p_value', 'users',
            'over_threshold', 'best_user', 'second_user', 'second_matching', 'fpr', 'model_digest', 'snapshot_kimg',
-           'version', 'error')
+           'version', 'alignment', 'alignments', 'error')
 
 ERROR = 'error'
 
@@ -24,7 +24,8 @@ def as_text(result: Result, context: dict[str, Any]) -> str:
     if result.error:
         return f'{quoted(result.path)}: error: {printable(result.error)}'
     found = result.attribution
-    return (f'{quoted(result.path)}: {_verdict(result)}  {found.matching} of {found.num_bits} bits match  '
+    tried = f', {result.alignment}' if result.alignment else ''
+    return (f'{quoted(result.path)}: {_verdict(result)}{tried}  {found.matching} of {found.num_bits} bits match  '
             f'p {found.p_value:.2g}, corrected for {found.users} users')
 
 
@@ -102,16 +103,17 @@ class Tally:
         return f'{count} {reason}'
 
 
-def bits_needed(num_bits: int, users: int, fpr: float) -> str:
+def bits_needed(num_bits: int, users: int, fpr: float, num_alignments: int = 1) -> str:
     """One line: how many of the bits must match for a user to be named, or that no number suffices and what would."""
-    needed = threshold(num_bits, users, fpr)
+    needed = threshold(num_bits, users, fpr, num_alignments=num_alignments)
+    tried = f' and {num_alignments} alignments' if num_alignments > 1 else ''
     if needed is not None:
-        return f'{needed} of {num_bits} bits must match at --fpr={fpr:g} with {_users(users)}'
-    reachable = users * 2.0 ** -num_bits
-    least = math.ceil(math.log2(users / fpr))
+        return f'{needed} of {num_bits} bits must match at --fpr={fpr:g} with {_users(users)}{tried}'
+    reachable = users * num_alignments * 2.0 ** -num_bits
+    least = math.ceil(math.log2(users * num_alignments / fpr))
     remedy = f'the strictest rate possible is {_rounded_up(reachable)}' if reachable < 1 else 'no rate is possible'
-    return (f'{num_bits} bits are too few for {_users(users)} at --fpr={fpr:g}, no image can be named: {remedy}; '
-            f'a model for this rate needs {least} bits or more')
+    return (f'{num_bits} bits are too few for {_users(users)}{tried} at --fpr={fpr:g}, no image can be named: '
+            f'{remedy}; a model for this rate needs {least} bits or more')
 
 
 def _users(count):

@@ -4,6 +4,8 @@ import numpy as np
 from dnnlib.images import to_uint8
 from dnnlib.pictures import save_grid, tile_zoom
 
+GRIDS = ('arbitrary', 'same_fingerprint', 'same_latent')
+
 
 def write_grids(model, seed, path, side=8):
     """Writes the three grids of the lineage, side × side images each: `path` with {} in it takes the grid's name.
@@ -15,7 +17,7 @@ def write_grids(model, seed, path, side=8):
     latents = rng.standard_normal([side * side, model.latent_dim])
     fingerprints = rng.integers(0, 2, [side * side, model.fingerprint_bits])
     zoom = tile_zoom(model.resolution, 64)
-    for name, z, c in (('arbitrary', latents, fingerprints),
-                       ('same_fingerprint', latents, np.repeat(fingerprints[:1], side * side, 0)),
-                       ('same_latent', np.repeat(latents[:1], side * side, 0), fingerprints)):
+    inputs = ((latents, fingerprints), (latents, np.repeat(fingerprints[:1], side * side, 0)),
+              (np.repeat(latents[:1], side * side, 0), fingerprints))
+    for name, (z, c) in zip(GRIDS, inputs):
         save_grid(path.format(name), to_uint8(model.generate(z, c)), side, zoom)

@@ -8,6 +8,7 @@ import platform
 import numpy as np
 import tensorflow as tf
 
+from dnnlib.cli import Deferred
 from dnnlib.ops import native
 from dnnlib.pictures import save_grid, tile_zoom
 from dnnlib.util import (
@@ -16,16 +17,19 @@ from dnnlib.util import (
     append_json_line,
     keep_json_lines,
     make_folder,
+    private_files,
     read_json,
     read_json_lines,
     write_json,
 )
 from metrics.base import Options, check_metrics, run_metric
 from models.limits import check_division, check_networks, check_parts
-from training.config import FIELDS, to_record
+from training import preemption
+from training.config import FIELDS, OPTIONS, to_record
 from training.distribution import make_strategy, training_batches, worker
 from training.grids import write_grids
-from training.snapshot import OPTIONS, SNAPSHOTS, list_snapshots
+from training.initial import take_over
+from training.snapshot import SNAPSHOTS, list_snapshots
 from training.state import TrainState, restore
 from training.step import TrainStep
 from training.ticks import Ticks
@@ -110,7 +114,9 @@ class Loop:
 
     def __init__(self, plan, dataset, strategy):
         self.plan, self.config, self.dataset, self.strategy = plan, plan.config, dataset, strategy
-        self.chief = worker(strategy)[0] == 0
+        index, self.workers = worker(strategy)
+        self.chief = index == 0
+        self.own_folder = [] if self.chief else [f'.worker{index}']  # of what only the chief's copy is read
         self.log = Log(self.path('log.txt')) if self.chief else Log()
         self._write_options()
         with strategy.scope():
@@ -125,67 +131,125 @@ class Loop:
         return os.path.join(self.plan.run_dir, *names)
 
     def run(self):
-        """Trains from the last snapshot, or from the beginning, to the end. Returns the kimg reached."""
-        config, resumed = self.config, self._restore()
+        """Trains from where the run has come to, or from the beginning, to the end. Returns the kimg reached."""
+        config = self.config
+        snapshot, preempted = self._restore()
         self.ticks = Ticks(config, self.plan.run_dir if self.chief else None, self.log,
                            int(self.state.images_seen.numpy()), config.total_kimg)
-        if resumed:
-            self._catch_up()
+        if preempted:
+            self.ticks.history = preempted.history
+        if snapshot or preempted:
+            self._catch_up(bool(preempted))
         else:
             self._begin()
-        batches = training_batches(self.strategy, self.dataset, config.batch_size, config.seed, self.ticks.images_seen)
-        while not self.ticks.done:
-            self._tick(batches)
-            if self.chief and self.ticks.due(config.image_snapshot_ticks):
-                write_grids(self.model, config.seed, self.path(f'fakes_{{}}_{self.ticks.kimg:06d}.png'))
-            if self.ticks.due(config.snapshot_ticks):
-                self.manager.save(checkpoint_number=self.ticks.kimg)
-                self._measure()
+        batches = training_batches(self.strategy, self.dataset, config.batch_size, config.seed, self.ticks.next_image)
+        with Deferred() as deferred:
+            while not self.ticks.done:
+                self._tick(batches, deferred)
+            deferred.stop()
         self.log(f'done: {self.ticks.kimg} kimg in {self.plan.run_dir}')
         return self.ticks.kimg
+
+    def _tick(self, batches, deferred):
+        """A tick and what is due after it. If it is told to stop, it saves the state after the present step, and does.
+
+        Several hosts must stop at the same step: they agree at the tick's end.
+        """
+        whole = self._train(batches, (lambda: deferred.asked) if self.workers == 1 else (lambda: False))
+        if whole and self.chief and self.ticks.due(self.config.image_snapshot_ticks):
+            write_grids(self.model, self.config.seed, self.path(f'fakes_{{}}_{self.ticks.kimg:06d}.png'))
+        snapshot_due = whole and self.ticks.due(self.config.snapshot_ticks)
+        if snapshot_due:
+            self._save()
+        if self._any_asked(deferred):
+            if not snapshot_due:
+                self._save_preempted()
+            deferred.stop()
+        if snapshot_due:
+            with deferred.lifted():  # the snapshot is kept, and a resumed run measures it anew
+                self._measure()
+
+    def _any_asked(self, deferred):
+        """Whether any worker was told to stop; a worker that was not, yet must, stops as if terminated."""
+        if self.workers == 1:
+            return deferred.asked
+        asked = self.strategy.run(lambda: tf.constant(float(deferred.asked)))
+        if not self.strategy.reduce(tf.distribute.ReduceOp.SUM, asked, axis=None):
+            return False
+        deferred.ask()
+        return True
+
+    def _save(self):
+        """Saves the snapshot of the present kimg."""
+        with private_files():
+            self.manager.save(checkpoint_number=self.ticks.kimg)
+        preemption.remove(self._preempted())
+
+    def _save_preempted(self):
+        preemption.save(self._preempted(), self.state.checkpoint(), self.ticks.kimg, self.ticks.history)
+        self.log(f'stopped after {self.ticks.next_image} images; the same command goes on from there')
+
+    def _preempted(self):
+        """Where this worker's state is kept when the run is told to stop."""
+        return self.path(*self.own_folder, preemption.PREEMPTED)
 
     def _write_options(self):
         """Writes training_options.json before the first step, or checks that it tells of the same run."""
         record, path = options_record(self.plan, self.dataset), self.path(OPTIONS)
-        if os.path.exists(path) and list_snapshots(self.plan.run_dir):  # without a snapshot nothing was trained yet
+        trained = list_snapshots(self.plan.run_dir) or preemption.find(self.path(preemption.PREEMPTED))
+        if os.path.exists(path) and trained:
             _check_same_run(path, record)
         if self.chief:
             write_json(path, record)
 
     def _checkpoint_manager(self):
         # Every worker takes part in a save; those that are not the chief do so in a folder nobody reads.
-        folder = self.path(SNAPSHOTS) if self.chief else self.path(f'.worker{worker(self.strategy)[0]}')
+        folder = make_folder(self.path(*(self.own_folder or [SNAPSHOTS])), private=True)
         return tf.train.CheckpointManager(self.state.checkpoint(), folder, self.config.keep_snapshots,
                                           checkpoint_name='snapshot')
 
     def _restore(self):
-        """Restores the last snapshot. Returns whether there is one."""
-        snapshots = list_snapshots(self.plan.run_dir)
-        if snapshots:
-            kimg, path = snapshots[-1]
+        """Restores the later of the last snapshot and what the run stopped with.
+
+        Returns (the snapshot's path or None, the Preempted or None), at most one of them.
+        """
+        kimg, path = (list_snapshots(self.plan.run_dir) or [(-1, None)])[-1]
+        preempted = preemption.find(self.path(preemption.PREEMPTED))
+        if preempted and preempted.kimg >= kimg:
+            restore(self.state.checkpoint(), preempted.path)
+            self.log(f'resuming {self.plan.run_dir} {len(preempted.history)} steps after {preempted.kimg} kimg')
+            return None, preempted
+        if path:
             restore(self.state.checkpoint(), path)
             self.log(f'resuming {self.plan.run_dir} at {kimg} kimg')
-        return bool(snapshots)
+        return path, None
 
-    def _catch_up(self):
-        """Forgets measurements later than the snapshot, and measures it if a kill came before that was done."""
+    def _catch_up(self, later):
+        """Forgets measurements later than the snapshot, and measures it if a kill came before that was done.
+
+        later: the state is one after the snapshot, which was measured before.
+        """
         if self.chief:
             keep_json_lines(self.path(METRICS), lambda record: record['kimg'] <= self.ticks.kimg)
-            if self.ticks.kimg not in {record['kimg'] for record in read_json_lines(self.path(METRICS))}:
+            measured = {record['kimg'] for record in read_json_lines(self.path(METRICS))}
+            if not later and self.ticks.kimg not in measured:
                 self._measure()
 
     def _begin(self):
-        """What comes before the first step: the method's warm start; grids of real images and of untrained ones."""
-        if hasattr(self.state.method, 'warm_start'):
+        """What comes before the first step: networks taken over, a warm start, grids of real and first images."""
+        trained = take_over(self.config, self.state, self.dataset.resolution, self.log)
+        if not trained and hasattr(self.state.method, 'warm_start'):
             self.state.method.warm_start(self.config, self.state.nets)
         if self.chief:
             reals = next(self.dataset.images('train', 64, 64))
             save_grid(self.path('reals.png'), reals, 8, tile_zoom(self.dataset.resolution, 64))
             write_grids(self.model, self.config.seed, self.path('fakes_{}_000000.png'))
 
-    def _tick(self, batches):
-        """tick_kimg thousand images, and what they did to the statistics."""
-        statistics = self.ticks.run(self.step.run, batches)
+    def _train(self, batches, stopping):
+        """tick_kimg thousand images, and what they did to the statistics. Returns whether they were all shown."""
+        statistics = self.ticks.run(self.step.run, batches, stopping)
+        if statistics is None:
+            return False
         self.ticks.check_finite(statistics, self._broken_nets(), self._last_good())
         self.ticks.advance(statistics)
         self.state.images_seen.assign(self.ticks.images_seen)
@@ -194,6 +258,7 @@ class Loop:
                 for name, value in statistics.items():
                     tf.summary.scalar(name, value)
             self.writer.flush()
+        return True
 
     def _broken_nets(self):
         return sorted(name for name, net in self.state.nets.items()

@@ -10,15 +10,14 @@ import shutil
 import tensorflow as tf
 
 from dnnlib.images import to_uint8_tensor
-from dnnlib.util import UsageError, UserError, atomic_folder, read_json, sha256_file
+from dnnlib.util import UsageError, UserError, atomic_folder, make_folder, read_json, sha256_file
 from models.methods import METHODS
 from models.sampling import RandomNoise
-from training.config import from_record
+from training.config import OPTIONS, from_record
 from training.state import restore
 
 SNAPSHOTS = 'snapshots'
 RELEASED = 'released'
-OPTIONS = 'training_options.json'
 
 
 def list_snapshots(run_dir, folder=SNAPSHOTS):
@@ -127,13 +126,17 @@ def released_folder(digest):
 
 
 def keep_released(run_dir, snapshot):
-    """Copies a snapshot's files to RUN_DIR/released/DIGEST, if they are not there: training never removes them."""
+    """Copies a snapshot's files to RUN_DIR/released/DIGEST, if they are not there: training never removes them.
+
+    They are secret, so they are their owner's alone.
+    """
     folder = os.path.join(run_dir, released_folder(snapshot.digest))
     if os.path.isdir(folder):
         return
-    with atomic_folder(folder) as temporary:
+    make_folder(os.path.dirname(folder), private=True)
+    with atomic_folder(folder, private=True) as temporary:
         for file in snapshot_files(snapshot.path):
-            shutil.copy(file, temporary)
+            os.chmod(shutil.copy(file, temporary), 0o600)
 
 
 def find_released(run_dir, model_digest, impl='ref'):

@@ -24,11 +24,17 @@ class Ticks:
         log: a dnnlib.util.Log.
         images_seen: how many images the run has seen so far.
         total_kimg: the length of the run.
+
+    Attributes:
+        images_seen: at the beginning of the tick.
+        history: {statistic: scalar} of each step that the tick has made so far; a run that was stopped within a tick
+            goes on with what it had.
     """
 
     def __init__(self, config, run_dir, log, images_seen, total_kimg):
         self.config, self.run_dir, self.log, self.total_kimg = config, run_dir, log, total_kimg
         self.images_seen = self.first_image = images_seen
+        self.history = []
         self.started = time.time()
         if run_dir:
             # A killed run may have written more than it saved; those lines are about to be written again.
@@ -46,19 +52,30 @@ class Ticks:
         """Whether something that happens every `interval` ticks, and at the end, is due now."""
         return self.done or self.kimg // self.config.tick_kimg % interval == 0
 
-    def run(self, step_function, batches):
+    @property
+    def next_image(self):
+        """How many images were shown, those of the present tick included."""
+        return self.images_seen + len(self.history) * self.config.batch_size
+
+    def run(self, step_function, batches, stopping=lambda: False):
         """One tick: step_function(step, next(batches)) for each step of it. The device is read once, at the end.
 
-        Returns {statistic: mean over the steps that reported it}, floats.
+        Returns {statistic: mean over the steps that reported it}, floats; None if `stopping()` told to leave before the
+        last step: then `history` has the steps made, and the next call goes on after them.
         """
         size, images = self.config.batch_size, self.config.tick_kimg * 1000
-        first, history, begun = self.images_seen // size, [], time.time()
+        begun, resumed = time.time(), self.next_image
         with progress(total=images, unit='img', desc=f'from {self.kimg} kimg') as bar:
-            for step in range(first, first + images // size):
-                history.append(step_function(step, next(batches)))
+            bar.update(resumed - self.images_seen)
+            while self.next_image < self.images_seen + images:
+                if stopping():
+                    return None
+                self.history.append(step_function(self.next_image // size, next(batches)))
                 bar.update(size)
-        statistics = average(history)
-        return {**statistics, 'timing/images_per_second': images / (time.time() - begun)}
+        statistics = average(self.history)
+        rate = (self.next_image - resumed) / (time.time() - begun)
+        self.history = []
+        return {**statistics, 'timing/images_per_second': rate}
 
     def check_finite(self, statistics, broken_nets, way_on):
         """Raises UserError if a statistic or a network has become NaN or infinite; `way_on` tells what there is."""

@@ -1,6 +1,8 @@
 import os
+import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -75,6 +77,78 @@ def test_text_that_the_terminal_cannot_show_is_escaped():
     environment = {**os.environ, 'PYTHONIOENCODING': 'ascii'}
     result = subprocess.run([sys.executable, '-c', program], capture_output=True, text=True, env=environment)
     assert (result.returncode, result.stdout) == (0, '\\xe4\n'), result.stderr
+
+
+DESTROYED = '''
+import os, signal, sys, time
+from dnnlib import cli
+class Careless:
+    def __del__(self):
+        os.kill(os.getpid(), signal.Signals[sys.argv[1]])
+        len(str(self))  # Python handles the signal here, and drops what the handler raises
+def main(args):
+    del [Careless()][0]
+    time.sleep(20)
+if sys.argv[1] == 'SIGINT':
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+parser = cli.ArgumentParser(prog='x.py')
+parser.add_argument('signal', help='its name')
+cli.run(parser, main)
+'''
+
+
+@pytest.mark.parametrize('name, code, line', [('SIGTERM', 143, 'terminated'), ('SIGINT', 130, 'interrupted')])
+def test_a_signal_is_heard_even_while_an_object_is_destroyed(name, code, line):
+    result = subprocess.run([sys.executable, '-c', DESTROYED, name], capture_output=True, text=True, timeout=15)
+    assert (result.returncode, result.stderr) == (code, f'x.py: {line}\n')
+
+
+@pytest.mark.parametrize('kind', ['RuntimeError', 'util.UserError', 'SystemError'])
+def test_a_signal_is_told_whatever_a_library_makes_of_it(kind):
+    """Within TensorFlow, Terminated comes out as an error of pybind11's, or trips an assertion."""
+    program = PROGRAM.replace('    print(args.num_gpus)\n', f'''    try:
+        os.kill(os.getpid(), 15)
+        len(str(args))
+    except BaseException:
+        raise {kind}("replaced")
+''')
+    result = subprocess.run([sys.executable, '-c', program], capture_output=True, text=True, timeout=15)
+    assert (result.returncode, result.stderr) == (143, 'x.py: terminated\n')
+
+
+def test_deferred_signals_wait_and_the_second_does_not():
+    before = signal.getsignal(signal.SIGTERM)
+    with cli.Deferred() as deferred:
+        assert not deferred.asked
+        deferred.stop()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert deferred.asked
+        with pytest.raises(cli.Terminated):
+            deferred.stop()
+        with pytest.raises(cli.Terminated):
+            os.kill(os.getpid(), signal.SIGTERM)
+            len(str(deferred))
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_within_lifted_a_signal_does_not_wait():
+    with cli.Deferred() as deferred, pytest.raises(KeyboardInterrupt):
+        with deferred.lifted():
+            os.kill(os.getpid(), signal.SIGINT)
+            len(str(deferred))
+    assert not deferred.asked
+
+
+def test_deferred_does_nothing_in_another_thread():
+    done = []
+
+    def work():
+        with cli.Deferred() as deferred, deferred.lifted():
+            done.append(deferred.asked)
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert done == [False]
 
 
 def test_help_has_no_empty_defaults():

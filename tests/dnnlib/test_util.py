@@ -1,8 +1,10 @@
+import contextlib
 import errno
 import fcntl
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 
@@ -18,6 +20,7 @@ from dnnlib.util import (
     keep_json_lines,
     make_folder,
     printable,
+    private_files,
     quoted,
     read_json,
     read_json_lines,
@@ -200,6 +203,49 @@ def test_atomic_file(tmp_path):
             file.write('new')
             raise ZeroDivisionError
     assert path.read_text() == 'old' and os.listdir(tmp_path) == ['file']
+
+
+def test_what_kill_9_leaves_of_a_file_is_removed_by_the_next_write(tmp_path):
+    """And only that: not what another process still writes, nor what merely has such a name."""
+    for name in ('.x-abcdefgh.incomplete', '.x-abcdefgh', '.y-abcdefgh.incomplete'):
+        (tmp_path / name).write_text('half')
+    os.mkfifo(tmp_path / '.x-abcdefg1.incomplete')
+    with atomic_file(str(tmp_path / 'x')) as first:
+        first.write('first')
+        with atomic_file(str(tmp_path / 'x')) as second:
+            second.write('second')
+        assert (tmp_path / 'x').read_text() == 'second'
+    assert (tmp_path / 'x').read_text() == 'first'
+    assert sorted(os.listdir(tmp_path)) == ['.x-abcdefg1.incomplete', '.x-abcdefgh', '.y-abcdefgh.incomplete', 'x']
+
+
+def mode(path):
+    return stat.S_IMODE(os.stat(path).st_mode)
+
+
+@pytest.mark.parametrize('umask, file_mode, folder_mode', [(0o022, 0o644, 0o755), (0o027, 0o640, 0o750)])
+def test_permissions_follow_the_umask_unless_private(tmp_path, umask, file_mode, folder_mode):
+    before = os.umask(umask)
+    try:
+        for name, private in (('open', False), ('secret', True)):
+            with atomic_file(str(tmp_path / name), private=private), \
+                    atomic_folder(str(tmp_path / f'{name}.d'), private=private):
+                make_folder(str(tmp_path / 'parent' / name), private=private)
+            with private_files() if private else contextlib.nullcontext():
+                (tmp_path / f'{name}.txt').write_text('')
+        assert os.umask(umask) == umask
+    finally:
+        os.umask(before)
+    assert [mode(tmp_path / name) for name in ('open', 'open.d', 'open.txt', 'parent/open', 'parent')] == [
+        file_mode, folder_mode, file_mode, folder_mode, folder_mode]
+    assert [mode(tmp_path / name) for name in ('secret', 'secret.d', 'secret.txt', 'parent/secret')] == [
+        0o600, 0o700, 0o600, 0o700]
+
+
+def test_a_folder_that_exists_keeps_its_permissions(tmp_path):
+    (tmp_path / 'shared').mkdir(mode=0o755)
+    make_folder(str(tmp_path / 'shared'), private=True)
+    assert mode(tmp_path / 'shared') == 0o755
 
 
 def test_json(tmp_path):

@@ -9,6 +9,7 @@ from helpers import networks, tiny_config
 from metrics.base import Options, run_metric
 from models import bound
 from models.sampling import BatchPart
+from models.signs import RIDGE, ridge, spread
 
 RNG = np.random.default_rng(0)
 
@@ -25,7 +26,7 @@ def test_the_sign_map_is_spread_bilinearly(side, size):
     centres = (np.arange(size) + 0.5) * side / size - 0.5
     grid = np.meshgrid(centres, centres, indexing='ij')
     expected = [map_coordinates(one, grid, order=1, mode='nearest') for one in signs]
-    np.testing.assert_allclose(bound.spread(tf.constant(signs, tf.float32), size)[..., 0], expected, atol=1e-6)
+    np.testing.assert_allclose(spread(tf.constant(signs, tf.float32), size)[..., 0], expected, atol=1e-6)
 
 
 def test_signs_are_nearly_plus_and_minus_one(nets):
@@ -72,8 +73,8 @@ def test_teaching_moves_from_the_true_signs_to_those_read(nets):
 def test_the_regression_is_ridge_and_its_answers_are_log_odds():
     inputs, truth = RNG.standard_normal([4000, 20]), RNG.standard_normal([20, 3])
     targets = np.sign(inputs @ truth + 2 * RNG.standard_normal([4000, 3]))
-    weight, bias = bound.ridge(inputs, targets)
-    reference = Ridge(alpha=bound.RIDGE).fit(inputs[:3200], targets[:3200])
+    weight, bias = ridge(inputs, targets)
+    reference = Ridge(alpha=RIDGE).fit(inputs[:3200], targets[:3200])
     for column in range(3):
         ratio = weight[:, column] / reference.coef_[column]
         np.testing.assert_allclose(ratio, ratio[0], rtol=0.05)

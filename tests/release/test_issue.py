@@ -12,6 +12,7 @@ from dnnlib.util import UserError, sha256_folder
 from fingerprints.codes import code_to_text
 from fingerprints.registry import Registry
 from helpers import save_run
+from release.export import export
 from release.issue import issue, released_snapshot
 from training.snapshot import Snapshot
 
@@ -97,6 +98,20 @@ def test_only_tensorflows_own_ops(released):
     ops = {node.op for function in graph.library.function for node in function.node_def} | {n.op for n in graph.node}
     assert not {op for op in ops if 'Upfirdn' in op or 'Fused' in op and 'BiasAct' in op}
     assert 'Conv2D' in ops
+
+
+def test_an_instance_does_not_tell_how_many_came_before_it(run_dir, tmp_path):
+    """TensorFlow numbers the functions of a process; the same generator gives the same bytes all the same."""
+    snapshot = Snapshot(run_dir, impl='ref')
+    codes = np.random.default_rng(0).integers(0, 2, [2, 16]).astype(np.uint8)
+    for number, code in enumerate([codes[0], codes[1], codes[0]]):
+        export(snapshot.method.bake(snapshot.nets, code), str(tmp_path / str(number)))
+    first, other, again = (sha256_folder(tmp_path / name) for name in '012')
+    assert first == again != other
+    functions = [function.signature.name for function in saved_graph(tmp_path / '0').library.function]
+    assert [int(name.rsplit('_', 1)[1]) for name in functions] == list(range(len(functions))) and functions
+    assert sorted(os.listdir(tmp_path / '0')) in (['assets', 'saved_model.pb', 'variables'],
+                                                  ['saved_model.pb', 'variables'])
 
 
 def test_loads_where_the_project_is_not(released, tmp_path):

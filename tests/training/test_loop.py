@@ -111,6 +111,50 @@ def test_kill_and_resume_repeats_the_uninterrupted_run(finished, dataset, tmp_pa
             np.testing.assert_array_equal(actual[name], value, err_msg=name)
 
 
+def stopped(dataset, folder, number, line, pause):
+    """Starts the run, sends it a signal a moment after it printed `line`; returns (exit code, what it printed)."""
+    process = subprocess.Popen(command(dataset, folder), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                               text=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
+    printed = []
+    while not printed or line not in printed[-1]:
+        printed.append(process.stdout.readline())
+        assert printed[-1], process.communicate()
+    time.sleep(pause)
+    process.send_signal(number)
+    more, error = process.communicate(timeout=120)
+    return process.returncode, ''.join(printed) + more, error
+
+
+def test_a_run_that_is_told_to_stop_loses_nothing(finished, dataset, tmp_path):
+    """SIGTERM, as Slurm and clouds send it, and Ctrl-C, within a tick: the same losses and bits as the whole run's."""
+    folder = str(tmp_path / 'run')
+    first = stopped(dataset, folder, signal.SIGTERM, 'kimg 1/4', 0.05)
+    assert (first[0], first[2]) == (143, 'run_training.py: terminated\n'), first
+    images = int(re.search(r'stopped after (\d+) images; the same command goes on', first[1])[1])
+    assert images >= 1000 and images % FLAGS['batch_size'] == 0
+    kept = os.path.join(folder, 'preempted')
+    assert oct(os.stat(kept).st_mode)[-3:] == '700'
+    assert {oct(os.stat(os.path.join(kept, name)).st_mode)[-3:] for name in os.listdir(kept)} == {'600'}
+    second = stopped(dataset, folder, signal.SIGINT, 'resuming', 0.5)
+    assert (second[0], second[2]) == (130, 'run_training.py: interrupted\n'), second
+    result = run(command(dataset, folder))
+    assert result.returncode == 0 and f'resuming {folder} ' in result.stdout, result.stderr
+    assert losses(folder) == losses(finished[0])
+    expected, actual = values(finished[0]), values(folder)
+    assert expected.keys() == actual.keys()
+    for name, value in expected.items():
+        if name != 'save_counter/.ATTRIBUTES/VARIABLE_VALUE':
+            np.testing.assert_array_equal(actual[name], value, err_msg=name)
+    assert not os.path.exists(kept)
+
+
+def test_snapshots_are_their_owners_alone(finished):
+    folder = os.path.join(finished[0], 'snapshots')
+    assert oct(os.stat(folder).st_mode)[-3:] == '700'
+    modes = {oct(os.stat(os.path.join(folder, name)).st_mode)[-3:] for name in os.listdir(folder)}
+    assert modes == {'600'}
+
+
 def plan(run_dir, **overrides):
     return Plan('quickstart', tiny_config(**overrides), str(run_dir), 0)
 
@@ -231,8 +275,12 @@ def test_snapshot_that_is_not_there(finished):
 
 
 @pytest.mark.parametrize('flags, code, message', [
-    (['--dataset=celeba', '--num-gpus=2', '--dry-run'], 0, ''),
     (['--config=quickstart', '--fingerprint_bits=64', '--dry-run'], 0, ''),
+    (['--dataset=celeba', '--num-gpus=2', '--dry-run'], 0, ''),
+    (['--dataset=cats', '--dry-run'], 1, 'there is no dataset cats'),
+    (['--config=quickstart', '--metrics=bit_accuracy,foo', '--dry-run'], 2, "there is no metric 'foo'; choose from"),
+    (['--config=quickstart', '--res-modulated-range=256-512', '--dry-run'], 2, 'meets none of the resolutions'),
+    (['--config=quickstart', '--num-gpus=4', '--dry-run'], 2, '--batch-size=8 over 4 replicas'),
     (['--dry-run'], 2, '--dataset is missing'),
     (['--config=quickstart', '--fingerprint-bits=4'], 2, '--fingerprint-bits=4: must be at least 8'),
     (['--config=quickstart', '--num-gpu=1'], 2, 'did you mean --num-gpus?'),

@@ -1,0 +1,1 @@
+"""What happens to pictures in the world: `table` (names and ranges), `files` (on pictures), `tensors` (in training)."""
