@@ -84,20 +84,22 @@ def cost_of(config, resolution, replicas=1):
     config = dataclasses.replace(config, impl='ref')  # the ops of which a graph can be counted
     nets = method.networks(config, resolution)
     length = config.batch_per_replica or config.batch_size // replicas
-    flops, working = 0.0, 0
-    for phase in method.phases(config):
+    flops, working, phases = 0.0, 0, method.phases(config)
+    for phase in phases:
         cost = phase_cost(config, nets, phase, resolution, length)
         flops += cost.flops / phase.interval
         # A sum of gradients is kept while the next part's are computed.
         copies = 2 if length * replicas < config.batch_size else 1
         working = max(working, cost.stored + copies * cost.gradients)
     parameters = {name: _count(net.trainable_variables) for name, net in nets.items() if net.trainable_variables}
-    return Cost(parameters, flops, fixed_bytes(method, nets), working)
+    return Cost(parameters, flops, fixed_bytes(method, nets, phases), working)
 
 
-def fixed_bytes(method, nets):
-    """Bytes of a method's networks, their averages and Adam's two slots per parameter."""
-    numbers = sum(_count(net.variables) + 2 * _count(net.trainable_variables) for net in nets.values())
+def fixed_bytes(method, nets, phases):
+    """Bytes of a method's networks, their averages and Adam's two slots per parameter that a phase trains."""
+    trained = {name for phase in phases for name in phase.trains}
+    numbers = sum(_count(net.variables) for net in nets.values())
+    numbers += 2 * sum(_count(nets[name].trainable_variables) for name in trained)
     return FLOAT * (numbers + sum(_count(nets[name].variables) for name in method.AVERAGED))
 
 

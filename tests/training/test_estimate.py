@@ -74,7 +74,8 @@ def test_the_fixed_part_is_what_a_snapshot_holds(run_dir):
     scalars = sum(4 for name, shape in tf.train.list_variables(path) if not shape)
     snapshot = Snapshot(run_dir)
     nets = networks(snapshot.config)
-    assert 0 <= held + scalars - fixed_bytes(snapshot.method, nets) < 200
+    phases = snapshot.method.phases(snapshot.config)
+    assert 0 <= held + scalars - fixed_bytes(snapshot.method, nets, phases) < 200
 
 
 def test_the_papers_run():
