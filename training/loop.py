@@ -59,8 +59,17 @@ def train(plan, dataset, strategy=None):
     check_networks(plan.config, dataset.resolution)
     check_metrics(metric_names(plan.config))
     make_folder(plan.run_dir)
+    check_run_folder(plan.run_dir)
     with _only_run(plan.run_dir, worker(strategy)[0]):
         return Loop(plan, dataset, strategy).run()
+
+
+def check_run_folder(run_dir):
+    """Raises UserError for a folder of anything else: a run writes files of its own names, and cuts some of them."""
+    names = [name for name in os.listdir(run_dir) if not name.startswith('.')]
+    path = os.path.join(run_dir, OPTIONS)
+    if names and not (os.path.exists(path) and 'config' in read_json(path)):
+        raise UserError(f'{run_dir} holds files that no training made ({min(names)}); name a new or empty --run-dir')
 
 
 def metric_names(config):
@@ -71,7 +80,7 @@ def metric_names(config):
 @contextlib.contextmanager
 def _only_run(run_dir, index):
     """Refuses a second process that trains in the same run folder as the same worker."""
-    with open(os.path.join(run_dir, f'.lock{index}'), 'w') as file:
+    with open(os.path.join(run_dir, f'.lock{index}'), 'a') as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
