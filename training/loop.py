@@ -171,7 +171,8 @@ class Loop:
             self._save()
         if self._any_asked(deferred):
             if not snapshot_due:
-                self._save_preempted()
+                preemption.save(self._preempted(), self.state.checkpoint(), self.ticks.kimg, self.ticks.history)
+            self.log(f'stopped after {self.ticks.next_image} images; the same command goes on from there')
             deferred.stop()
         if snapshot_due:
             with deferred.lifted():  # the snapshot is kept, and a resumed run measures it anew
@@ -192,10 +193,6 @@ class Loop:
         with private_files():
             self.manager.save(checkpoint_number=self.ticks.kimg)
         preemption.remove(self._preempted())
-
-    def _save_preempted(self):
-        preemption.save(self._preempted(), self.state.checkpoint(), self.ticks.kimg, self.ticks.history)
-        self.log(f'stopped after {self.ticks.next_image} images; the same command goes on from there')
 
     def _preempted(self):
         """Where this worker's state is kept when the run is told to stop."""

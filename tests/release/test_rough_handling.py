@@ -21,7 +21,7 @@ import run_training
 from dnnlib import cli
 from dnnlib.util import UserError
 from fingerprints.registry import Registry
-from helpers import ROOT, TINY
+from helpers import ROOT, TINY, flags_of
 
 SCRIPTS = {'run_release.py': run_release, 'dataset_tool.py': dataset_tool, 'run_training.py': run_training,
            'run_metrics.py': run_metrics, 'run_generator.py': run_generator}
@@ -69,7 +69,7 @@ RUN = '--run=run'
 # One phase, so that it is traced in seconds.
 SHORT = {**TINY, 'total_kimg': 1, 'lambda_consistency': 0, 'path_length_interval': 0, 'r1_interval': 0}
 TRAIN = ['run_training.py', '--config=quickstart', '--dataset=data/photos', '--num-gpus=0',
-         *(f'--{name.replace("_", "-")}={value}' for name, value in SHORT.items())]
+         *flags_of(SHORT)]
 COMMANDS = [  # in order; the exit code, what may change, the command
     (0, 'registry.sqlite', ['run_release.py', 'issue', 'alice', RUN]),
     (1, '', ['run_release.py', 'issue', 'alice', RUN]),
@@ -153,8 +153,9 @@ def test_splits_too_small_to_be_useful_are_noted(place, capsys):
 
 
 def start(*words):
+    """Starts a script that gives way to this process: on a busy machine it would be done before it can be ended."""
     return subprocess.Popen([sys.executable, os.path.join(ROOT, words[0]), *words[1:]], text=True,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=lambda: os.nice(10))
 
 
 def when_begun(process, folder, name):

@@ -113,8 +113,9 @@ def test_kill_and_resume_repeats_the_uninterrupted_run(finished, dataset, tmp_pa
 
 def stopped(dataset, folder, number, line, pause):
     """Starts the run, sends it a signal a moment after it printed `line`; returns (exit code, what it printed)."""
-    process = subprocess.Popen(command(dataset, folder), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                               text=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
+    process = subprocess.Popen(command(dataset, folder, snapshot_ticks=4), cwd=ROOT, stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True,
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
     printed = []
     while not printed or line not in printed[-1]:
         printed.append(process.stdout.readline())
@@ -137,7 +138,7 @@ def test_a_run_that_is_told_to_stop_loses_nothing(finished, dataset, tmp_path):
     assert {oct(os.stat(os.path.join(kept, name)).st_mode)[-3:] for name in os.listdir(kept)} == {'600'}
     second = stopped(dataset, folder, signal.SIGINT, 'resuming', 0.5)
     assert (second[0], second[2]) == (130, 'run_training.py: interrupted\n'), second
-    result = run(command(dataset, folder))
+    result = run(command(dataset, folder, snapshot_ticks=4))
     assert result.returncode == 0 and f'resuming {folder} ' in result.stdout, result.stderr
     assert losses(folder) == losses(finished[0])
     expected, actual = values(finished[0]), values(folder)
