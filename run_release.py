@@ -1,4 +1,4 @@
-"""Issues fingerprinted instances, lists and revokes them, attributes images; or shows it all in a demo."""
+"""Issues fingerprinted instances, lists and revokes them, attributes images, keeps the books; or shows a demo."""
 import argparse
 import contextlib
 import json
@@ -7,6 +7,7 @@ import sys
 
 from dnnlib import cli
 from dnnlib.util import Log, UsageError, UserError, atomic_file, format_time, make_folder, printable, progress
+from release import books
 
 RUN = 'results/digits-quickstart'
 REGISTRY = 'registry.sqlite'
@@ -73,6 +74,8 @@ def make_parser():
     form.add_argument('--csv', action='store_true', help='a table for spreadsheets')
     attribute.add_argument('--out', metavar='FILE', help='write the results to a new file instead of printing them')
 
+    books.add_commands(commands, registry)
+
     demo = commands.add_parser('demo', help='train on digits, issue two users, attribute their images',
                                description='The whole path on bundled data, on the CPU, in some minutes.')
     demo.add_argument('--out', default=DEMO, help='folder for everything; the same command resumes')
@@ -92,7 +95,7 @@ def check_defaults(args):
 
 
 def issue_command(args):
-    from fingerprints.registry import Registry, check_name
+    from fingerprints.registry import check_name
     from release.names import check_distinct, read_names
     if bool(args.name) == (args.names is not None):
         raise UsageError('whom to issue to? give NAMEs, or --names=FILE')
@@ -104,7 +107,7 @@ def issue_command(args):
     from release.issue import issue, issuing_snapshot  # here, since it takes seconds to import
     from release.results import bits_needed
     check_defaults(args)
-    registry = Registry(args.registry, create=True)
+    registry = books.open_registry(args, create=True)
     snapshot = issuing_snapshot(args.run, registry, args.kimg)
     known = [user.name for user in registry.list()]
     check_distinct(names, known)
@@ -113,22 +116,23 @@ def issue_command(args):
     wanted = [name for name in names if name.lower() not in issued]
     log = Log()  # prints above the progress bar
     for name in progress(wanted, desc='issue', unit='instance'):
-        folder, digest = issue(args.run, registry, name, args.out, snapshot=snapshot)
+        folder, digest = issue(args.run, registry, name, args.out, snapshot=snapshot, user=args.user)
         log(f'issued {name}: {folder}  sha256 {digest[:16]}…  ({num_bits} bits, snapshot {snapshot.kimg} kimg)')
     if args.names:
         print(f'{args.names}: {len(wanted)} issued, {len(names) - len(wanted)} had an instance already')
     print(f'to attribute an image, {bits_needed(num_bits, len(registry.list()), DEFAULT_RATE)}')
+    for line in books.crowded_models(registry):
+        print(line)
 
 
 def list_command(args):
     import dataclasses
 
     from fingerprints.codes import code_to_text
-    from fingerprints.registry import Registry
     if args.codes and not args.json:
         raise UsageError('--codes goes with --json; add it')
     check_defaults(args)
-    registry = Registry(args.registry)
+    registry = books.open_registry(args)
     users = registry.list()
     codes = {name: code_to_text(code) for model in registry.models() if args.codes
              for name, code in zip(*registry.codes(model['model_digest']))}
@@ -144,14 +148,12 @@ def list_command(args):
 
 
 def revoke_command(args):
-    from fingerprints.registry import Registry
     check_defaults(args)
-    Registry(args.registry).revoke(args.name, args.reason)
+    books.open_registry(args).revoke(args.name, args.reason)
     print(f'revoked {args.name}; images of that instance are still attributed')
 
 
 def attribute_command(args):
-    from fingerprints.registry import Registry
     from fingerprints.statistics import check_fpr
     from release.inputs import find_inputs
     check_fpr(args.fpr)
@@ -161,14 +163,16 @@ def attribute_command(args):
         make_folder(os.path.dirname(os.path.abspath(args.out)))
     check_defaults(args)
     inputs, others = find_inputs(args.image)
-    registry = Registry(args.registry)
+    registry = books.open_registry(args)
     from release.attribute import Attributor  # here, since it takes seconds to import
     from release.results import Tally, attribution_lines, bits_needed, exit_code
     attributor, tally = Attributor(args.run, registry, args.alignments), Tally()
     form = 'json' if args.json else 'csv' if args.csv else 'text'
     context = {'fpr': args.fpr, **attributor.provenance}
+    results = attributor(inputs, args.fpr)
+    results = books.recorded(registry, results, context) if args.record else results
     with output(args.out) as file:
-        for line in attribution_lines(attributor(inputs, args.fpr), form, context, tally):
+        for line in attribution_lines(results, form, context, tally):
             print(line, file=file, flush=True)
     left_out = f', {others} other files in the folders left out' if others else ''
     users, num_bits = attributor.codes.shape
@@ -190,11 +194,13 @@ def demo_command(args):
 
 
 COMMANDS = {'issue': issue_command, 'list': list_command, 'revoke': revoke_command, 'attribute': attribute_command,
-            'demo': demo_command}
+            'demo': demo_command, **books.COMMANDS}
 
 
 def main(args):
     """Runs the subcommand; returns the exit code."""
+    if args.command in books.COMMANDS:  # the others look at their own arguments first
+        check_defaults(args)
     return COMMANDS[args.command](args)
 
 

@@ -11,6 +11,8 @@ SCRIPTS = {'fingerprint-train': 'train', 'fingerprint-generate': 'generate', 'fi
 
 OLDER = '; python_version < "3.12"'
 NEWER = '; python_version >= "3.12"'
+PSYCOPG = 'psycopg[binary]==3.2.12'
+TIMESTAMPS = 'rfc3161-client==1.0.9'
 
 setup(
     name='scalable-fingerprinting',
@@ -44,8 +46,10 @@ setup(
         'tqdm==4.67.1',
     ],
     extras_require={
-        'test': ['pytest==8.4.2', 'ruff==0.14.4', 'hypothesis==6.141.1', 'mpmath==1.3.0'],
+        'test': ['pytest==8.4.2', 'ruff==0.14.4', 'hypothesis==6.141.1', 'mpmath==1.3.0',
+                 'opencv-python-headless==4.11.0.86', PSYCOPG, TIMESTAMPS],
         'gpu': ['tensorflow[and-cuda]==2.15.1' + OLDER, 'tensorflow[and-cuda]==2.21.0' + NEWER],
-        'postgresql': ['psycopg[binary]==3.2.12'],
+        'postgresql': [PSYCOPG],
+        'timestamps': [TIMESTAMPS],
     },
 )

@@ -5,6 +5,7 @@ import difflib
 import errno
 import logging
 import os
+import re
 import signal
 import sys
 import threading
@@ -269,5 +270,6 @@ def refused(error):
     if tensorflow and isinstance(error, tensorflow.errors.OpError):
         found = [number for number in REMEDIES if os.strerror(number) in str(error.message)]
         if found:
-            return f'cannot read or write {error.message}; {REMEDIES[found[0]]}'
+            message = re.sub(r'\{\{.*?\}\} *| *\[Op:\w+\]', '', error.message)  # where in TensorFlow it came up
+            return f'cannot read or write {message}; {REMEDIES[found[0]]}'
     return None

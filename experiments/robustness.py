@@ -1,74 +1,134 @@
-"""What a fingerprint survives: a table of bit accuracy by perturbation and strength, and a picture of each.
+"""What a fingerprint survives: a table by perturbation and strength, its curves, and a picture under each.
 
     python -m experiments.robustness --run=results/photographs-config-e
+    python -m experiments.robustness --run=RUN --beside=IMMUNIZED --perturbations=all --inception=GRAPH
 
-The robustness experiment of Yu et al. 2022 (arXiv 2012.08726) on saved files, with the same latents and fingerprints
-under each perturbation.
+The robustness experiment of Yu et al. 2022 (arXiv 2012.08726, Figure 5) on saved files, with the same latents and
+fingerprints under each perturbation.
 """
 import os
 
-import numpy as np
-
 from dnnlib import cli
 from dnnlib.images import to_uint8
+from dnnlib.perturbations import files
+from dnnlib.perturbations.table import NONE
 from dnnlib.pictures import labelled_rows, tile_zoom
-from dnnlib.util import append_json_line, make_folder
+from dnnlib.util import UsageError, append_json_line, atomic_file, make_folder
+from experiments.curves import plot
 from metrics.base import Options, generate_images, run_metric
-from metrics.robustness import PERTURBATIONS, perturb
+from metrics.robustness import fid_network, rng_of
 from training.snapshot import Snapshot
 
-RATE = '1e-06'
+ACCEPTED = 0.75  # the bit accuracy that Yu et al. 2022 accept: 96 of 128 bits
+HEAD = ['perturbation', 'value', 'bit accuracy', '95%', 'TPR at 0.1% FPR', 'named at 1e-6', 'among 10^6 users',
+        'PSNR, dB', 'SSIM']
 
 
 def make_parser():
     """The command line."""
     parser = cli.ArgumentParser(prog='experiments/robustness.py', description=__doc__.split('\n')[0])
     parser.add_argument('--run', default='results/digits-quickstart', help="the training run's folder")
+    parser.add_argument('--beside', action='append', default=[], help='another run, measured too (may be repeated)')
     parser.add_argument('--kimg', type=int, help='which snapshot (default: the latest)')
-    parser.add_argument('--out', help='folder for the picture (default: RUN/pictures)')
+    parser.add_argument('--perturbations', default='paper', help='comma-separated: names, or all, paper, waves, '
+                        'signature')
+    parser.add_argument('--inception', help='frozen Inception graph for the FID of perturbed to unperturbed pictures '
+                        '(default: no FID)')
+    parser.add_argument('--out', help='folder for the table and pictures (default: RUN/pictures)')
     parser.add_argument('--num-images', type=int, default=500, help='images to generate')
     parser.add_argument('--seed', type=int, default=0, help='seed of latents, fingerprints and perturbations')
     return parser
 
 
-def table(curves):
-    """A Markdown table: a row per perturbation, bit accuracy and the share attributable at RATE by strength."""
-    rows = []
-    for name, curve in curves.items():
-        cells = []
+def table(record):
+    """A record of the metric as Markdown, a row for each perturbation and value; a dash for what there is not."""
+    head = [*HEAD, *([record['fid']] if record['fid'] else [])]
+    lines = [head, ['---'] * len(head)]
+    for name, curve in record['curves'].items():
         for point in curve:
-            strength = point.get(PERTURBATIONS[name].parameter)
-            share = point['attributable'][RATE]
-            said = f'{point["bit_accuracy"]:.3f}' + (f' ({share["share"]:.0%})' if share else '')
-            cells.append(said if strength is None else f'{strength:g}: {said}')
-        parameter = PERTURBATIONS[name].parameter
-        rows.append(f'| {name}{f", {parameter}" if parameter else ""} | {" | ".join(cells)} |')
-    width = max(len(curve) for curve in curves.values())
-    head = f'| perturbation | bit accuracy (attributable at {RATE}) |' + ' |' * (width - 1)
-    filled = [row + ' |' * (width - len(curve)) for row, curve in zip(rows, curves.values())]
-    return '\n'.join([head, '|---' * (width + 1) + '|', *filled])
+            lines.append([name, named(point['value']), *_numbers(point)][:len(head)])
+    return '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)
 
 
-def picture(path, image, curves, seed):
-    """Saves a uint8 image [H, W, 3] under every perturbation, a row each, with strength and mean bit accuracy below."""
-    rows = [[perturb(name, strength, image[None], np.random.default_rng(seed))[0]
-             for strength in PERTURBATIONS[name].strengths] for name in curves]
-    captions = [[f'{strength:g}: {point["bit_accuracy"]:.3f}' for strength, point in
-                 zip(PERTURBATIONS[name].strengths, curve)] for name, curve in curves.items()]
-    labelled_rows(rows, list(curves), captions, tile_zoom(image.shape[0])).save(path)
+def named(value):
+    """A perturbation's value as text."""
+    return '–' if value is None else f'{value:g}'
+
+
+def _numbers(point):
+    """The cells of a point, FID's last."""
+    def share(found):
+        return '–' if found is None else f'{found["share"]:.1%}'
+
+    def number(value, form):
+        return '–' if value is None else form.format(value)
+
+    return [f'{point["bit_accuracy"]:.3f}', '{:.3f} to {:.3f}'.format(*point['interval']),
+            *(share(point['attributable'][rate]) for rate in ('1e-03', '1e-06')), share(point['attributable_many']),
+            number(point['psnr'], '{:.1f}'), number(point['ssim'], '{:.3f}'), number(point['fid'], '{:.2f}')]
+
+
+def curves_plot(records):
+    """Bit accuracy by strength, the unperturbed pictures' first; records {label: record} of the same perturbations."""
+    first = next(iter(records.values()))
+    panels = {}
+    for name, parameter in first['parameters'].items():
+        strengths = [NONE, *(named(point['value']) for point in first['curves'][name])]
+        panels[name] = (parameter, strengths, {
+            label: [point['bit_accuracy'] for point in record['curves'][NONE] + record['curves'][name]]
+            for label, record in records.items()})
+    return plot(panels, list(records), ACCEPTED)
+
+
+def picture(image, curves, seed):
+    """A uint8 image [H, W, 3] under every perturbation, a row each, with the value and mean bit accuracy below."""
+    rows, captions = [], []
+    for name, curve in curves.items():
+        rows.append([files.perturb(name, point['value'], image[None], rng_of(name, seed))[0] for point in curve])
+        values = ['' if point['value'] is None else f'{point["value"]:g}: ' for point in curve]
+        captions.append([f'{value}{point["bit_accuracy"]:.3f}' for value, point in zip(values, curve)])
+    return labelled_rows(rows, [name.replace('_', '\n') for name in curves], captions, tile_zoom(image.shape[0], 128))
+
+
+def measure(run_dir, snapshot, options):
+    """Measures a run's Snapshot, adds the record to the run's metrics.jsonl, and returns it with its kimg."""
+    record = {'kimg': snapshot.kimg, **run_metric('robustness', snapshot.model(), None, options)}
+    append_json_line(os.path.join(run_dir, 'metrics.jsonl'), record)
+    return record
+
+
+def check_images(inception, count):
+    """Raises UsageError if an Inception graph is named and `count` images are too few for it."""
+    if inception:
+        network, missing = fid_network(inception, count)
+        if network is None:
+            raise UsageError(f'--inception={inception}: {missing}')
+
+
+def save(path, text, pictures):
+    """Writes PATH.md, and PATH with each of `pictures` {ending: Pillow image}, whole or not at all."""
+    with atomic_file(f'{path}.md') as file:
+        file.write(text + '\n')
+    for ending, image in pictures.items():
+        with atomic_file(path + ending, 'wb') as file:
+            image.save(file, format='PNG')
 
 
 def main(args):
-    snapshot = Snapshot(args.run, args.kimg)
-    model = snapshot.model()
-    record = run_metric('robustness', model, None, Options(num_images=args.num_images, seed=args.seed))
-    append_json_line(os.path.join(args.run, 'metrics.jsonl'), {'kimg': snapshot.kimg, **record})
-    print(table(record['curves']))
+    names = files.check_names(args.perturbations)
+    check_images(args.inception, args.num_images)
+    snapshots = {run: Snapshot(run, args.kimg if run == args.run else None) for run in (args.run, *args.beside)}
     out = make_folder(args.out or os.path.join(args.run, 'pictures'))
-    path = os.path.join(out, f'robustness_{snapshot.kimg:06d}.png')
-    images, _ = next(generate_images(model, 1, args.seed, 'picture'))
-    picture(path, to_uint8(images[0]), record['curves'], args.seed)
-    print(f'{path} shows one image under each')
+    options = Options(num_images=args.num_images, seed=args.seed, inception=args.inception, perturbations=names)
+    records = {run: measure(run, snapshot, options) for run, snapshot in snapshots.items()}
+    text = '\n\n'.join(f'{run}, {record["kimg"]} kimg, {record["images"]} images, {record["bits"]} bits\n\n'
+                       f'{table(record)}' for run, record in records.items())
+    print(text)
+    images, _ = next(generate_images(snapshots[args.run].model(), 1, args.seed, 'picture'))
+    path = os.path.join(out, f'robustness_{snapshots[args.run].kimg:06d}')
+    save(path, text, {'.png': picture(to_uint8(images[0]), records[args.run]['curves'], args.seed),
+                      '_curves.png': curves_plot(records)})
+    print(f'{path}.png shows one image under each, {path}_curves.png the curves')
 
 
 if __name__ == '__main__':

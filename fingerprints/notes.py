@@ -7,6 +7,7 @@ import base64
 import binascii
 import dataclasses
 import hashlib
+from typing import Optional
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -28,7 +29,7 @@ def _check_key_name(name):
                         'for example example.com/fingerprints')
 
 
-def _decode(text):
+def decode_base64(text: str) -> Optional[bytes]:
     """What Base64 text stands for, or None if it is none."""
     try:
         return base64.b64decode(text, validate=True)
@@ -48,7 +49,7 @@ class VerifierKey:
         """Reads a key as `text` writes it. Raises UserError for anything else."""
         name, _, rest = text.strip().partition('+')
         identity, _, data = rest.partition('+')
-        key = _decode(data)
+        key = decode_base64(data)
         if not name or not key or key[:1] != ED25519 or len(key) != 33 or _key_id(name, key[1:]).hex() != identity:
             raise UserError(f'{text.strip()[:60]!r} is not a public key; it reads NAME+8 digits+Base64')
         return cls(name, key[1:])
@@ -62,7 +63,7 @@ class VerifierKey:
         text, _, signatures = note.rpartition('\n\n')
         for line in signatures.splitlines():
             parts = line.split(' ')
-            data = _decode(parts[-1])
+            data = decode_base64(parts[-1])
             if len(parts) == 3 and parts[:2] == ['—', self.name] and data and data[:4] == self.id:
                 try:
                     Ed25519PublicKey.from_public_bytes(self._public).verify(data[4:], f'{text}\n'.encode())
@@ -90,7 +91,7 @@ class SigningKey:
         """Reads a key as `text` writes it. Raises UserError, without repeating the key, for anything else."""
         name, _, rest = text.strip()[len(PRIVATE):].partition('+')
         identity, _, data = rest.partition('+')
-        seed = _decode(data)
+        seed = decode_base64(data)
         if text.startswith(PRIVATE) and name and seed and seed[:1] == ED25519 and len(seed) == 33:
             key = cls(name, Ed25519PrivateKey.from_private_bytes(seed[1:]))
             if key.verifier.id.hex() == identity:
@@ -124,7 +125,7 @@ class Checkpoint:
     def parse(cls, text: str) -> 'Checkpoint':
         """Reads a checkpoint's text, or a signed note's without checking it. Raises UserError for anything else."""
         lines = text.split('\n')
-        root = _decode(lines[2]) if len(lines) > 3 else None
+        root = decode_base64(lines[2]) if len(lines) > 3 else None
         if not root or len(root) != 32 or not lines[0] or not (lines[1].isascii() and lines[1].isdigit()):
             raise UserError(f'{text[:40]!r} is not a checkpoint; it has three lines: a name, a size, a Base64 hash')
         return cls(lines[0], int(lines[1]), root)

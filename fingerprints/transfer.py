@@ -3,10 +3,8 @@
 The first line tells how many events there are and the root of their Merkle tree; a line per event follows, as the
 ledger has it, then one per checkpoint. Whoever imports it gets the same events with the same hashes, or nothing.
 """
-import contextlib
 import itertools
 import json
-import os
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -14,6 +12,7 @@ import sqlalchemy as sa
 
 from dnnlib.util import UserError
 from fingerprints.database import Database
+from fingerprints.files import new_file
 from fingerprints.instances import Contradiction, State
 from fingerprints.ledger import BLOCK, CHECKPOINTS, EVENTS, SCHEMA, SCHEMA_VERSION, Chain
 from fingerprints.merkle import Tree, leaf_hash
@@ -32,38 +31,16 @@ def export_ledger(registry: Registry, path: str) -> int:
     Raises:
         UserError: the file exists already or can't be written, the registry can't be read or appended to.
     """
-    try:
-        handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-    except FileExistsError:
-        raise UserError(f'{path} exists already; choose another file') from None
-    except OSError as error:
-        raise UserError(f'{path} cannot be written: {error.strerror}; choose another file') from None
-    try:
-        with os.fdopen(handle, 'w', encoding='ascii') as file:
-            size = _write(registry, file)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        _remove(path)
-        raise UserError(f'{path} cannot be written: {error.strerror}; choose another file') from None
-    except BaseException:
-        _remove(path)
-        raise
-    return size
-
-
-def _remove(path):
-    with contextlib.suppress(OSError):
-        os.unlink(path)
+    with new_file(path) as file:
+        return _write(registry, file)
 
 
 def _write(registry, file):
     size, root = registry.record_export()
-    file.write(json.dumps({'format': FORMAT, 'version': SCHEMA_VERSION, 'events': size, 'root': root.hex()}) + '\n')
-    for event in itertools.islice(registry.events(), size):
-        file.write(event.text + '\n')
-    for note in registry.checkpoints():
-        file.write(json.dumps({'checkpoint': note}) + '\n')
+    head = json.dumps({'format': FORMAT, 'version': SCHEMA_VERSION, 'events': size, 'root': root.hex()})
+    events = (event.text for event in itertools.islice(registry.events(), size))
+    notes = (json.dumps({'checkpoint': note}) for note in registry.checkpoints())
+    file.writelines(f'{line}\n'.encode('ascii') for line in itertools.chain([head], events, notes))
     return size
 
 

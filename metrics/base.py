@@ -50,11 +50,13 @@ class Options:
     seed: draws the latents and fingerprints.
     split: the part of the dataset that serves as reference.
     inception: path of the frozen FID network; None for the cached one, downloaded once.
+    perturbations: names of dnnlib/perturbations/table.py; None for the metric's default.
     """
     num_images: Optional[int] = None
     seed: int = 0
     split: str = 'eval'
     inception: Optional[str] = None
+    perturbations: Optional[tuple[str, ...]] = None
 
 
 def batched(function: Callable, batch_size: int, *arrays: np.ndarray) -> np.ndarray:

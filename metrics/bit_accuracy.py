@@ -85,12 +85,13 @@ def _summary(right):
         'bits': bits, 'images': count}
 
 
-def attributable(matching, bits, fpr):
-    """{threshold: the bits a single user needs at this false-positive rate, share: of images with as many, interval}.
+def attributable(matching, bits, fpr, num_users=1):
+    """{threshold: the bits that name a user among `num_users` at this false-positive rate, share: of images with as
+    many, interval}.
 
     `matching` is each image's number of bits read right, [N]. None where all bits would not suffice.
     """
-    needed = threshold(bits, 1, fpr)
+    needed = threshold(bits, num_users, fpr)
     if needed is None:
         return None
     reached = int((matching >= needed).sum())

@@ -1,116 +1,122 @@
-"""Robustness: bit accuracy on files after cropping, blurring, JPEG compression, noise, and all of them together.
+"""Robustness: what perturbations leave of the fingerprints in saved files, and what they do to the pictures.
 
-The perturbations of Yu et al. 2022 (arXiv 2012.08726), as the world applies them: to 8-bit pictures, by Pillow, saved
-and read again. What a decoder was trained against plays no part in it.
+Any of dnnlib/perturbations/table.py, by default the five of Yu et al. 2022 (arXiv 2012.08726, section 4.5), as the
+world applies them: to 8-bit pictures. What a decoder was trained against plays no part.
 """
-import dataclasses
-import io
-from typing import Callable
-
 import numpy as np
-from PIL import Image, ImageFilter
 
 from dnnlib.images import to_float, to_uint8
+from dnnlib.perturbations.files import perturb
+from dnnlib.perturbations.table import NONE, PAPER_NAMES, TABLE
 from fingerprints.statistics import accuracy_interval
 from metrics.base import generate_images, metric, number_of_images
 from metrics.bit_accuracy import RATES, attributable, check_decoder, read_bits
+from metrics.fid import Moments, frechet_distance
+from metrics.inception import Inception, find_graph
+from metrics.similarity import psnr, squared_error, ssim
 
 DEFAULT_IMAGES = 500
-
-
-def crop(image, side, rng):
-    """A random square with `side` times the picture's side, resized back to it (bicubic)."""
-    size = max(1, round(side * image.width))
-    left, top = rng.integers(0, image.width - size + 1, 2)
-    return image.crop((left, top, left + size, top + size)).resize(image.size, Image.Resampling.BICUBIC)
-
-
-def blur(image, sigma, rng):
-    """A Gaussian blur with a standard deviation of `sigma` pixels."""
-    return image.filter(ImageFilter.GaussianBlur(sigma))
-
-
-def jpeg(image, quality, rng):
-    """A JPEG file with Pillow's defaults: chroma at half the resolution."""
-    return _saved(image, format='JPEG', quality=int(quality))
-
-
-def noise(image, deviation, rng):
-    """Gaussian noise per pixel and channel; `deviation` is a share of the full range from black to white."""
-    pixels = np.asarray(image, np.float32) + rng.normal(0, 255 * deviation, [image.height, image.width, 3])
-    return Image.fromarray(np.clip(np.rint(pixels), 0, 255).astype(np.uint8))
-
-
-def combination(image, strength, rng):
-    """Crop, blur, noise and JPEG one after the other; at strength 1: 90% of the side, σ 0.5, 0.02, quality 75."""
-    image = crop(image, 1 - 0.1 * strength, rng)
-    image = blur(image, 0.5 * strength, rng)
-    image = noise(image, 0.02 * strength, rng)
-    return jpeg(image, 100 - 25 * strength, rng)
-
-
-def _saved(image, **options):
-    """The picture as a file brings it back; PNG if `options` don't say otherwise."""
-    file = io.BytesIO()
-    image.save(file, **{'format': 'PNG', **options})
-    return Image.open(file).convert('RGB')
-
-
-@dataclasses.dataclass(frozen=True)
-class Perturbation:
-    """A function (image, strength, rng) -> image of Pillow's, its strengths from weak to strong, and their name."""
-    apply: Callable
-    parameter: str
-    strengths: tuple
-
-
-PERTURBATIONS = {
-    'none': Perturbation(lambda image, strength, rng: image, '', (0,)),
-    'crop': Perturbation(crop, 'side', (0.95, 0.9, 0.8, 0.7, 0.5)),
-    'blur': Perturbation(blur, 'sigma', (0.5, 1.0, 1.5, 2.0, 3.0)),
-    'jpeg': Perturbation(jpeg, 'quality', (95, 90, 75, 50, 25)),
-    'noise': Perturbation(noise, 'deviation', (0.01, 0.02, 0.05, 0.1, 0.2)),
-    'combination': Perturbation(combination, 'strength', (0.25, 0.5, 1.0, 1.5, 2.0)),
-}
-
-
-def perturb(name, strength, images, rng):
-    """Applies a perturbation to uint8 images [N, H, W, 3], saves and reads them; returns as many of the same shape."""
-    apply = PERTURBATIONS[name].apply
-    return np.stack([np.asarray(_saved(apply(Image.fromarray(image), strength, rng))) for image in images])
+SSIM_IMAGES = 100  # of which SSIM is taken: it costs more than the rest
+MANY = 10 ** 6     # users
+RATE = 1e-6        # of false positives, at which one of so many is named
 
 
 @metric('robustness')
 def robustness(model, dataset, options):
-    """Draws latents and fingerprints, generates, perturbs, saves, and reads the bits from the files.
+    """Draws latents and fingerprints, generates, perturbs, and reads the bits from what is left.
+
+    At each strength of a perturbation the pictures are the same, and so is what is random in it.
 
     Returns:
-        value: the mean over all perturbed points of the curves, 'none' left out.
-        curves: {perturbation: [{strength's name: strength, bit_accuracy, interval (95%, over images), attributable: as
-            bit_accuracy's}]}, from weak to strong.
+        value: the mean bit accuracy over all perturbed points of the curves.
+        curves: {perturbation, 'none' first: a list of points from weak to strong}. A point has
+            value: in the unit that `parameters` says; None for 'none'.
+            bit_accuracy, interval: 95%, over images.
+            attributable: as bit_accuracy's, for one user; at 1e-03 the share is what WAVES calls TPR at 0.1% FPR, with
+                the exact threshold in place of an estimated one.
+            attributable_many: the same at 1e-6 among a million users; None where there are too few bits.
+            psnr, ssim: of the perturbed picture to the unperturbed, psnr None where they are equal, ssim None where
+                they are smaller than its window; ssim over the first 100.
+            fid: between perturbed and unperturbed pictures; None if `fid_missing` says why.
+        parameters: {perturbation: what its value is}.
+        fid: the name of the FID, which says how many features it has; None, and `fid_missing` why, if no graph is
+            named in the options or there are too few images.
 
     Raises:
-        UserError: the model has no decoder, or its answers are not finite.
+        UserError: the model has no decoder, or its answers are not finite; there is no such graph.
     """
     check_decoder('robustness', model)
     count = number_of_images('robustness', options, DEFAULT_IMAGES)
-    points = [(name, strength) for name, kind in PERTURBATIONS.items() for strength in kind.strengths]
-    rngs = {point: np.random.default_rng([options.seed, index]) for index, point in enumerate(points)}
-    right = {point: [] for point in points}
+    names = options.perturbations or PAPER_NAMES
+    network, missing = fid_network(options.inception, count)
+    points = [Point(name, value, options.seed, network) for name in (NONE, *names)
+              for value in (TABLE[name].strengths if name != NONE else (None,))]
     for images, fingerprints in generate_images(model, count, options.seed, 'robustness'):
         pictures = to_uint8(images)
         for point in points:
-            bits = read_bits(model, to_float(perturb(*point, pictures, rngs[point])))
-            right[point].append(bits == fingerprints)
-    curves = {name: [] for name in PERTURBATIONS}
-    for (name, strength), batches in right.items():
-        parameter = PERTURBATIONS[name].parameter
-        curves[name].append({**({parameter: strength} if parameter else {}), **_point(np.concatenate(batches))})
-    perturbed = [point['bit_accuracy'] for name, curve in curves.items() if name != 'none' for point in curve]
-    return {'value': float(np.mean(perturbed)), 'curves': curves, 'bits': model.fingerprint_bits, 'images': count}
+            point.add(model, pictures, fingerprints)
+    curves = {name: [point.summary(points[0]) for point in points if point.name == name] for name in (NONE, *names)}
+    perturbed = [point['bit_accuracy'] for name in names for point in curves[name]]
+    return {'value': float(np.mean(perturbed)), 'curves': curves,
+            'parameters': {name: TABLE[name].parameter for name in names},
+            'fid': network.name if network else None, **({} if network else {'fid_missing': missing}),
+            'bits': model.fingerprint_bits, 'images': count}
 
 
-def _point(right):
-    count, bits = right.shape
-    return {'bit_accuracy': float(right.mean()), 'interval': accuracy_interval(right.mean(axis=1), bits),
-            'attributable': {f'{fpr:.0e}': attributable(right.sum(axis=1), bits, fpr) for fpr in RATES}}
+def fid_network(path, count):
+    """(the FID network at `path` or None, why there is none): it takes more images than it has features."""
+    if path is None:
+        return None, 'no Inception graph is named'
+    network = Inception(find_graph(path))
+    if count <= network.dims:
+        return None, f'{count} images are too few for {network.name}; take at least {network.dims + 1}'
+    return network, None
+
+
+def rng_of(name, seed):
+    """Draws what is random in a perturbation, the same at each of its values."""
+    return np.random.default_rng([seed, [NONE, *TABLE].index(name)])
+
+
+class Point:
+    """One perturbation at one value, gathered batch by batch.
+
+    Args:
+        name, value: of the table; 'none' and None for the pictures as they are.
+        seed: as of `rng_of`.
+        network: metrics.inception.Inception, or None.
+    """
+
+    def __init__(self, name, value, seed, network):
+        self.name, self.value, self.network = name, value, network
+        self.rng = rng_of(name, seed)
+        self.right, self.errors, self.similarities = [], [], []
+        self.moments = Moments(network.dims) if network else None
+
+    def add(self, model, pictures, fingerprints):
+        """Perturbs and reads uint8 pictures [N, H, W, 3] that carry fingerprints [N, bits]."""
+        perturbed = perturb(self.name, self.value, pictures, self.rng)
+        self.right.append(read_bits(model, to_float(perturbed)) == fingerprints)
+        self.errors.extend([squared_error(perturbed, pictures)] * len(pictures))
+        left = SSIM_IMAGES - len(self.similarities)
+        similarity = ssim(perturbed[:left], pictures[:left]) if left else None
+        self.similarities.extend([] if similarity is None else similarity)
+        if self.network:
+            self.moments.add_images(self.network, perturbed)
+
+    def summary(self, unperturbed):
+        """The point as `measure` returns it; `unperturbed` is the Point of 'none'."""
+        right = np.concatenate(self.right)
+        count, bits = right.shape
+        matching = right.sum(axis=1)
+        found = {'value': self.value, 'bit_accuracy': float(right.mean()),
+                 'interval': accuracy_interval(right.mean(axis=1), bits),
+                 'attributable': {f'{fpr:.0e}': attributable(matching, bits, fpr) for fpr in RATES},
+                 'attributable_many': attributable(matching, bits, RATE, MANY),
+                 'psnr': psnr(np.mean(self.errors)),
+                 'ssim': float(np.mean(self.similarities)) if self.similarities else None}
+        return {**found, 'fid': self._fid(unperturbed) if self.network else None}
+
+    def _fid(self, unperturbed):
+        ours, theirs = self.moments, unperturbed.moments
+        return frechet_distance(ours.mean, ours.covariance, theirs.mean, theirs.covariance)

@@ -19,6 +19,7 @@ from models.fingerprinted import (  # noqa: F401  (as_model, bake, decode, gener
     sample_batch,
     synthesize,
 )
+from models.immunization import perturbed
 from models.layers import Dense, RunningMean, check_shape
 from models.signs import SignedDecoder, fit_linear, make_projection, sign_map, spread
 from models.stylegan2 import Discriminator, Generator, LatentInput, ResidualNetwork
@@ -93,18 +94,19 @@ def networks(config, resolution, names=None):
 
 def phases(config):
     """As the fingerprinted method's, with a generator loss that teaches F the signs."""
-    takes = ('lambda_fingerprint', 'lambda_consistency', 'sign_teaching')
+    takes = ('lambda_fingerprint', 'lambda_consistency', 'sign_teaching', 'immunize_strength')
     return fingerprinted.phases_with(config, takes, generator_loss)
 
 
-def generator_loss(config, nets, batch, lambda_fingerprint, lambda_consistency, teaching):
+def generator_loss(config, nets, batch, lambda_fingerprint, lambda_consistency, teaching, strength=None):
     """The fingerprinted method's loss, plus λ times the cross-entropy between the latents' signs and those F reads."""
-    count = len(batch.latents)
+    count, single = len(batch.latents), batch
     if lambda_consistency is not None:
         batch = pair_up(batch)
     images = synthesize(nets, batch)                                          # [N or 2N, H, W, 3]
     signs = nets['G'].signs(batch.latents)                                    # [.., side, side]
-    decoded_latents, logits, sign_logits = nets['F'](images, signs, teaching)
+    seen = perturbed(config, images, single, strength)
+    decoded_latents, logits, sign_logits = nets['F'](seen, signs, teaching)
     shares = tf.reshape((signs + 1) / 2, sign_logits.shape)                   # [.., side²]
     terms = fingerprinted.reconstruction_terms(config, nets, batch, images, count, decoded_latents, logits,
                                                lambda_fingerprint, lambda_consistency)

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from metrics.base import Model, batched
 from models import adversarial, losses
+from models.immunization import perturbed
 from models.layers import RunningMean, check_shape
 from models.phase import Phase
 from models.sampling import sample_noise
@@ -19,6 +20,7 @@ from models.stylegan2 import Discriminator, Generator, LatentInput, ResidualNetw
 NAME = 'fingerprinted'
 AVERAGED = ('E', 'G')
 EVALUATED = ('E', 'G', 'F')
+PERTURBATIONS = 17  # tells the seed of perturbations from the others of a phase
 
 
 class Encoder(tf.keras.Model):
@@ -84,7 +86,7 @@ def networks(config, resolution, names=None):
 
 def phases(config):
     """One pass updates E, G and F from their summed loss; then path length, D, and R1 (arXiv 1912.04958, B)."""
-    return phases_with(config, ('lambda_fingerprint', 'lambda_consistency'), generator_loss)
+    return phases_with(config, ('lambda_fingerprint', 'lambda_consistency', 'immunize_strength'), generator_loss)
 
 
 def phases_with(config, takes, loss):
@@ -100,12 +102,15 @@ def phases_with(config, takes, loss):
 @dataclasses.dataclass(frozen=True)
 class Batch:
     """The random inputs of a phase. latents [N, latent_dim]; fingerprints and a second set of them [N, bits], 0 and 1;
-    a noise image [N, H, W, 1] per convolution of G, and those of the second image of a consistency pair."""
+    a noise image [N, H, W, 1] per convolution of G, and those of the second image of a consistency pair; of
+    perturbations the seed [2], and the place of the first image in the whole batch."""
     latents: tf.Tensor
     fingerprints: tf.Tensor
     other_fingerprints: tf.Tensor
     noise: list
     other_noise: list
+    seed: tf.Tensor
+    first: tf.Tensor
 
 
 def sample_batch(config, nets, seed, part):
@@ -115,7 +120,8 @@ def sample_batch(config, nets, seed, part):
     noise = sample_noise(part, seeds[3], nets['G'].noise_shapes)
     return Batch(part.normal(seeds[0], [config.latent_dim]), part.bits(seeds[1], config.fingerprint_bits),
                  part.bits(seeds[2], config.fingerprint_bits), noise,
-                 noise if shared else sample_noise(part, seeds[4], nets['G'].noise_shapes))
+                 noise if shared else sample_noise(part, seeds[4], nets['G'].noise_shapes),
+                 tf.random.fold_in(seed, PERTURBATIONS), part.offset)
 
 
 def embed(nets, batch):
@@ -132,20 +138,23 @@ def pair_up(batch):
     """The batch twice over [2N], the latents the same: with its fingerprints and noise, then with the others."""
     return Batch(tf.concat([batch.latents, batch.latents], 0),
                  tf.concat([batch.fingerprints, batch.other_fingerprints], 0), batch.other_fingerprints,
-                 [tf.concat(pair, 0) for pair in zip(batch.noise, batch.other_noise)], batch.other_noise)
+                 [tf.concat(pair, 0) for pair in zip(batch.noise, batch.other_noise)], batch.other_noise,
+                 batch.seed, batch.first)
 
 
-def generator_loss(config, nets, batch, lambda_fingerprint, lambda_consistency):
+def generator_loss(config, nets, batch, lambda_fingerprint, lambda_consistency, strength=None):
     """λ-weighted sum of equations 1 to 4 (equation 5). No consistency loss if its weight is None.
 
     F reads the first image of a consistency pair. With `decode_pair` it reads both: the same expectation of equations
-    2 and 3 from twice the samples, at the price of one more pass of F.
+    2 and 3 from twice the samples, at the price of one more pass of F. With `immunize` it reads them perturbed, at a
+    strength that D and the consistency loss know nothing of.
     """
     count = len(batch.latents)
     drawn = batch if lambda_consistency is None else pair_up(batch)
     images = synthesize(nets, drawn)                                       # [N or 2N, H, W, 3]
     read = drawn if config.decode_pair else batch
-    decoded_latents, logits = nets['F'](images[:len(read.latents)])        # [.., latent_dim], [.., bits]
+    seen = perturbed(config, images[:len(read.latents)], batch, strength)
+    decoded_latents, logits = nets['F'](seen)                              # [.., latent_dim], [.., bits]
     terms = reconstruction_terms(config, nets, read, images, count, decoded_latents, logits, lambda_fingerprint,
                                  lambda_consistency)
     return weighted_sum(terms, read, logits)

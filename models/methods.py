@@ -10,10 +10,12 @@ A method is a module with NAME and four functions:
 Besides these a method has `generate(nets, latents, fingerprints)` and, if it has a decoder, `decode(nets, images)`, on
 tensors, which as_model wraps.
 
+A method that is given to finished generators has ADOPTS: {method of the finished run: networks taken over}.
+
 `warm_start(config, nets)`, if it has one, is called once, before the first step of a run.
 
 AVERAGED names the networks of which a run keeps a moving average, EVALUATED those that as_model and bake take.
 """
-from models import bound, fingerprinted, plain
+from models import adopted, bound, fingerprinted, plain
 
-METHODS = {method.NAME: method for method in (fingerprinted, bound, plain)}
+METHODS = {method.NAME: method for method in (fingerprinted, bound, adopted, plain)}

@@ -5,21 +5,27 @@
     stylegan2  stylegan2     yours  -     128x128 as much                  FID 9.37 (CelebA; paper)
     quickstart bound         digits 32    32x32   minutes on 2 cores       bit accuracy 0.995 on PNG
     bound      bound         yours  128   64x64   hours on 2 cores         see docs/results.md
+    adopted    adopted       yours  128   any     minutes on 2 cores       see docs/results.md; a finished stylegan2 run
 """
 import dataclasses
 from typing import Optional
 
-METHOD_NAMES = ('fingerprinted', 'bound', 'stylegan2')
+METHOD_NAMES = ('fingerprinted', 'bound', 'adopted', 'stylegan2')
 BASELINE_ONLY = ('style_mixing', 'mean_w_decay')
-BOUND_ONLY = ('carrier', 'sign_map', 'read_side', 'readout_units', 'lambda_sign', 'sign_teaching', 'warm_start_images')
+SIGNED_ONLY = ('sign_map', 'read_side', 'readout_units', 'lambda_sign', 'sign_teaching', 'warm_start_images')
+ADOPTED_ONLY = ('mark_psnr', 'pilot_psnr', 'mark_channels', 'content_filters')
+FINGERPRINTED_ONLY = ('input_bias', 'clip_decoder', 'embedding_gain', 'signed_codes', 'lambda_latent',
+                      'lambda_consistency', 'consistency_noise', 'decode_pair')
+GAN_ONLY = ('r1_gamma', 'r1_interval', 'path_length_weight', 'path_length_decay', 'path_length_interval')
 
 # {method: options that it makes no use of}, which are refused on its command line.
 UNUSED = {
-    'fingerprinted': BASELINE_ONLY + BOUND_ONLY,
-    'bound': BASELINE_ONLY + ('decode_pair', 'clip_decoder'),  # it clips always, and reads both images of a pair
-    'stylegan2': BOUND_ONLY + (
-        'fingerprint_bits', 'input_bias', 'clip_decoder', 'embedding_gain', 'signed_codes', 'lambda_latent',
-        'lambda_fingerprint', 'lambda_consistency', 'consistency_noise', 'decode_pair'),
+    'fingerprinted': BASELINE_ONLY + SIGNED_ONLY + ADOPTED_ONLY + ('carrier',),
+    # It clips always, and reads both images of a pair.
+    'bound': BASELINE_ONLY + ADOPTED_ONLY + ('decode_pair', 'clip_decoder'),
+    'adopted': BASELINE_ONLY + FINGERPRINTED_ONLY + GAN_ONLY + ('carrier',),
+    'stylegan2': SIGNED_ONLY + ADOPTED_ONLY + FINGERPRINTED_ONLY + (
+        'carrier', 'fingerprint_bits', 'lambda_fingerprint', 'immunize', 'immunize_strength'),
 }
 
 
@@ -49,4 +55,9 @@ PRESETS = {
         **BOUND, fingerprint_bits=128, embedding_dim=256, fmap_base=1024, fmap_max=64, readout_units=512,
         lambda_fingerprint='10', lambda_consistency='0:0-16:20', ema_kimg=2.0,
         total_kimg=200, tick_kimg=2, image_snapshot_ticks=4, snapshot_ticks=4, metric_images=400)),
+    'adopted': Preset('128 bits for a finished generator, named by --init-from', None, dict(
+        method='adopted', fingerprint_bits=128, mark_psnr=30.0, pilot_psnr=30.0, sign_map=6, read_side=32,
+        readout_units=256, lambda_fingerprint='1', lambda_sign=1.0, sign_teaching='1:0-4:0', warm_start_images=8000,
+        learning_rate=0.005, adam_beta1=0.9, batch_size=16, ema_kimg=1.0, total_kimg=24, tick_kimg=2,
+        image_snapshot_ticks=4, snapshot_ticks=4, metrics='bit_accuracy,forgery', metric_images=400)),
 }

@@ -59,7 +59,7 @@ class Attributor:
     def __init__(self, run_dir: str, registry: Registry, align: bool = False):
         snapshot = released_snapshot(run_dir, registry)
         self.model = snapshot.model(BATCH)
-        self.names, self.codes = registry.codes()
+        self.names, self.codes = registry.codes(snapshot.digest)
         self.revoked = {user.name: user.revoked_at for user in registry.list() if user.revoked_at}
         self.alignments = ALIGNMENTS if align else {None: lambda images: images}
         self.provenance = {'model_digest': snapshot.digest, 'snapshot_kimg': snapshot.kimg, 'version': VERSION,

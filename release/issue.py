@@ -14,7 +14,7 @@ VERSION = '1'
 
 
 def issue(run_dir: str, registry: Registry, name: str, out: str, kimg: Optional[int] = None,
-          snapshot: Optional[Snapshot] = None) -> tuple[str, str]:
+          snapshot: Optional[Snapshot] = None, user: Optional[str] = None) -> tuple[str, str]:
     """Issues one user's instance into out/NAME/1 and enters it into the registry.
 
     The registry reserves the name and the code first, and no lock is held while the instance is made. A failure leaves
@@ -24,9 +24,10 @@ def issue(run_dir: str, registry: Registry, name: str, out: str, kimg: Optional[
     Args:
         run_dir: the training run; kimg: its snapshot, None for the released or else the latest one.
         registry: who has an instance.
-        name: the user, also the folder's name.
+        name: the instance's, also the folder's: the user's own for their only one.
         out: the folder of all instances.
         snapshot: an already loaded Snapshot instead of run_dir's.
+        user: whose the instance is, if not called the same.
 
     Returns:
         (folder, sha256 of the SavedModel).
@@ -43,7 +44,7 @@ def issue(run_dir: str, registry: Registry, name: str, out: str, kimg: Optional[
     if not snapshot.has_fingerprint:
         raise UserError(f'{run_dir}: the snapshot at {snapshot.kimg} kimg draws the same pictures for any fingerprint, '
                         'so that no instance could be told from another; issue from a later one or another run')
-    with registry.issue(name, snapshot.digest, snapshot.config.fingerprint_bits) as issued:
+    with registry.issue(name, snapshot.digest, snapshot.config.fingerprint_bits, user) as issued:
         with atomic_folder(target) as temporary:
             keep_released(run_dir, snapshot)
             model = os.path.join(temporary, VERSION)
@@ -64,9 +65,32 @@ def issuing_snapshot(run_dir: str, registry: Registry, kimg: Optional[int] = Non
 
 
 def released_snapshot(run_dir: str, registry: Registry) -> Snapshot:
-    """The Snapshot that the registry's instances came from. Raises UserError if the run does not hold it."""
-    known = registry.model()
-    if known is None:
+    """The Snapshot that the registry's instances came from: of its models the newest one that the run holds.
+
+    Raises UserError if the run holds none of them.
+    """
+    digests = [model['model_digest'] for model in registry.models()]
+    if not digests:
         raise UserError(f'{registry.location} holds no users, so there is no one to attribute to; issue an instance '
                         'first')
-    return find_released(run_dir, known[0])
+    errors = []
+    for digest in reversed(digests):
+        try:
+            return find_released(run_dir, digest)
+        except UserError as error:
+            errors.append(error)
+    raise errors[0]
+
+
+def register(run_dir: str, registry: Registry, kimg: Optional[int] = None) -> str:
+    """Adds a run's model to a registry, and keeps its snapshot for attribution. Returns its digest.
+
+    Raises:
+        UserError: a run without fingerprints, or the model is registered already.
+    """
+    snapshot = Snapshot(run_dir, kimg, impl='ref')
+    if not snapshot.can_bake:
+        raise UserError(f'{run_dir} was trained without fingerprints; register a run of --method=fingerprinted')
+    keep_released(run_dir, snapshot)
+    registry.register_model(snapshot.digest, snapshot.config.fingerprint_bits)
+    return snapshot.digest

@@ -6,10 +6,12 @@ import argparse
 import dataclasses
 import math
 import operator
+import os
 from typing import Optional
 
 from dnnlib import cli
-from dnnlib.util import UsageError
+from dnnlib.perturbations.table import check_names
+from dnnlib.util import UsageError, read_json
 from models.limits import check_division, check_parts
 from models.presets import METHOD_NAMES, PRESETS, UNUSED
 from training.schedule import Range, Schedule
@@ -29,8 +31,9 @@ def option(default, help_text, choices=None, least=None, most=None, above=None, 
 class Config:
     """The resolved options of a run; the defaults are the paper's (StyleGAN2 config E, fingerprinted)."""
     # Networks
-    method: str = option(METHOD_NAMES[0], 'what is trained: fingerprinted, or stylegan2 (the plain baseline: mapped '
-                         'latents, learned constant, no fingerprint)', METHOD_NAMES)
+    method: str = option(METHOD_NAMES[0], 'what is trained: fingerprinted; bound (marks bound to the picture); '
+                         'adopted (marks for a finished generator); stylegan2 (the plain baseline, no fingerprint)',
+                         METHOD_NAMES)
     latent_dim: int = option(512, 'size of the latent code z', least=1)
     fingerprint_bits: int = option(128, 'bits in a fingerprint, 8 to 512', least=8, most=512)
     embedding_dim: int = option(512, 'size of w, the fingerprint embedding or the mapped latent', least=1)
@@ -48,10 +51,19 @@ class Config:
                                    above=0)
     signed_codes: bool = option(False, 'fingerprints enter the encoder as -1 and 1 instead of 0 and 1')
     carrier: float = option(0.3, 'method bound: initial strength of the carriers that marks ride on', above=0)
-    sign_map: int = option(6, 'method bound: side of the map of signs that a latent gives its marks', least=1, most=16)
-    read_side: int = option(32, 'method bound: pixels a side that the fingerprint is read at; larger pictures are '
-                            'averaged down to it, a power of two', least=4)
-    readout_units: int = option(256, "method bound: width of the decoder's hidden layers", least=1)
+    sign_map: int = option(6, 'methods bound and adopted: side of the map of signs that a latent gives its marks',
+                           least=1, most=16)
+    read_side: int = option(32, 'methods bound and adopted: pixels a side that the fingerprint is read at; larger '
+                            'pictures are averaged down to it, a power of two', least=4)
+    readout_units: int = option(256, "methods bound and adopted: width of the decoder's hidden layers", least=1)
+    mark_psnr: float = option(33.0, "method adopted: strength of a user's marks, as the PSNR in dB that they alone "
+                              'would leave a picture at the size that is read', least=10, most=60)
+    pilot_psnr: float = option(33.0, 'method adopted: strength of the pilot that tells the decoder the signs, likewise',
+                               least=10, most=60)
+    mark_channels: int = option(3, 'method adopted: marks in colour (3), or the same in all colours (1), which survive '
+                                'JPEG and greyscale better', (1, 3))
+    content_filters: int = option(24, "method adopted: width of the convolutions that take a picture's content off "
+                                  'what the decoder reads', least=1)
     # Losses
     lambda_latent: float = option(1.0, 'weight of the latent reconstruction loss', least=0)
     lambda_fingerprint: Schedule = option(Schedule.parse('2'), 'weight of the fingerprint reconstruction loss: a '
@@ -65,11 +77,16 @@ class Config:
     style_mixing: float = option(0.9, 'method stylegan2: probability that a batch mixes the styles of two latents',
                                  least=0, most=1)
     mean_w_decay: float = option(0.995, 'method stylegan2: what a step keeps of the tracked mean w', least=0, below=1)
-    lambda_sign: float = option(3.0, 'method bound: weight of the sign map\'s reconstruction loss', least=0)
-    sign_teaching: Schedule = option(Schedule.parse('1:2-4:0'), 'method bound: share of the true sign map in what the '
-                                     'decoder reads with while it trains', least=0)
-    warm_start_images: int = option(4000, 'method bound: images of the untrained generator that the decoder\'s first '
-                                    'weights are fitted to, 0 for none', least=0)
+    lambda_sign: float = option(3.0, 'methods bound and adopted: weight of the sign map\'s reconstruction loss',
+                               least=0)
+    sign_teaching: Schedule = option(Schedule.parse('1:2-4:0'), 'methods bound and adopted: share of the true sign map '
+                                     'in what the decoder reads with while it trains', least=0)
+    warm_start_images: int = option(4000, 'methods bound and adopted: images that the decoder\'s first weights are '
+                                    'fitted to, 0 for none', least=0)
+    immunize: str = option('', 'perturbations of what the decoder reads while it trains, comma-separated: names of '
+                           'dnnlib/perturbations/table.py, paper for the five of the paper, or all; empty for none')
+    immunize_strength: Schedule = option(Schedule.parse('1'), 'their strength, up to 1; 0:0-8:1 ramps it in', least=0,
+                                         most=1)
     r1_gamma: float = option(100.0, 'R1 regularization weight', least=0)
     r1_interval: int = option(16, 'steps between R1 regularizations, 0 for none', least=0)
     path_length_weight: float = option(2.0, 'path length regularization weight', least=0)
@@ -87,6 +104,9 @@ class Config:
     ema_kimg: float = option(10.0, 'half-life of the moving average of the networks, in kimg', above=0)
     seed: int = option(0, 'seed of initial weights, latents, fingerprints, noise and shuffling', least=0,
                        below=2 ** 31)
+    init_from: str = option('', 'a run folder whose networks this run begins with, at its latest snapshot: a finished '
+                            'run of --method=stylegan2 for --method=adopted, else a run of the same method',
+                            may_change=True)
     # Schedule
     total_kimg: int = option(12000, 'length of the run in thousands of real images shown', least=1, may_change=True)
     tick_kimg: int = option(4, 'kimg between progress lines', least=1, may_change=True)
@@ -103,6 +123,9 @@ class Config:
 
 
 FIELDS = dataclasses.fields(Config)
+NAMES = [field.name for field in FIELDS]
+NETWORK_OPTIONS = NAMES[1:NAMES.index('lambda_latent')]  # of Config's first section, but for the method
+OPTIONS = 'training_options.json'  # in a run folder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,13 +168,29 @@ def flags_config(args):
     """The checked Config of parsed flags: `args.config` names the preset, every other flag given overrides it.
     Raises UsageError, also for a flag that the method makes no use of."""
     given = {field.name: getattr(args, field.name) for field in FIELDS if getattr(args, field.name) is not None}
-    config = make_config(args.config, given)
+    config = make_config(args.config, {**inherited(given.get('init_from', '')), **given})
     for name in given:
         if name in UNUSED[config.method]:
             others = [f'--method={method}' for method in METHOD_NAMES if name not in UNUSED[method]]
             raise UsageError(f'{flag(name)}: --method={config.method} makes no use of it; leave the flag out, '
                              f'or take {" or ".join(others)}')
     return config
+
+
+def dataset_of(run_dir):
+    """The dataset's folder of the run that another begins with; None if there is no run folder."""
+    return read_json(os.path.join(run_dir, OPTIONS)).get('dataset', {}).get('path') if run_dir else None
+
+
+def inherited(run_dir):
+    """{option: value} of the networks that a run begins with: those of --init-from that its method makes use of."""
+    if not run_dir:
+        return {}
+    path = os.path.join(run_dir, OPTIONS)
+    if not os.path.exists(path):
+        raise UsageError(f'--init-from={run_dir}: no training run is there ({path} is missing)')
+    config = from_record(read_json(path).get('config', {}), path)
+    return {name: getattr(config, name) for name in NETWORK_OPTIONS if name not in UNUSED[config.method]}
 
 
 def make_config(preset, overrides):
@@ -190,6 +229,7 @@ def check_config(config):
         value = getattr(config, field.name)
         for number in _numbers(value):
             _check_bounds(field, number, value)
+    check_names(config.immunize)
     check_division(config.batch_size)
     check_parts(config.batch_per_replica, config.batch_size)
     if config.tick_kimg * 1000 % config.batch_size:

@@ -25,10 +25,11 @@ from dnnlib.util import (
 from metrics.base import Options, check_metrics, run_metric
 from models.limits import check_division, check_networks, check_parts
 from training import preemption
-from training.config import FIELDS, to_record
+from training.config import FIELDS, OPTIONS, to_record
 from training.distribution import make_strategy, training_batches, worker
 from training.grids import write_grids
-from training.snapshot import OPTIONS, SNAPSHOTS, list_snapshots
+from training.initial import take_over
+from training.snapshot import SNAPSHOTS, list_snapshots
 from training.state import TrainState, restore
 from training.step import TrainStep
 from training.ticks import Ticks
@@ -241,8 +242,9 @@ class Loop:
                 self._measure()
 
     def _begin(self):
-        """What comes before the first step: the method's warm start; grids of real images and of untrained ones."""
-        if hasattr(self.state.method, 'warm_start'):
+        """What comes before the first step: networks taken over, a warm start, grids of real and first images."""
+        trained = take_over(self.config, self.state, self.dataset.resolution, self.log)
+        if not trained and hasattr(self.state.method, 'warm_start'):
             self.state.method.warm_start(self.config, self.state.nets)
         if self.chief:
             reals = next(self.dataset.images('train', 64, 64))

@@ -13,12 +13,11 @@ from dnnlib.images import to_uint8_tensor
 from dnnlib.util import UsageError, UserError, atomic_folder, make_folder, read_json, sha256_file
 from models.methods import METHODS
 from models.sampling import RandomNoise
-from training.config import from_record
+from training.config import OPTIONS, from_record
 from training.state import restore
 
 SNAPSHOTS = 'snapshots'
 RELEASED = 'released'
-OPTIONS = 'training_options.json'
 
 
 def list_snapshots(run_dir, folder=SNAPSHOTS):

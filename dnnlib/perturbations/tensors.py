@@ -43,7 +43,7 @@ def perturb(images, seed, names, strength, first=0):
             and this share of the way to the severe end, uniformly.
         first: the place of the first image in the whole batch, for a replica that works on a part of it.
 
-    Returns: float32 [N, H, W, 3] in [−1, 1].
+    Returns: float32 [N, H, W, 3]; what is perturbed lies in [−1, 1], what is not stays as it is.
     """
     choices = [functools.partial(_draw_and_apply, name) for name in (NONE, *names)]
 

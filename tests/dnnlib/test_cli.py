@@ -165,7 +165,8 @@ def test_help_has_no_empty_defaults():
 
 def test_tensorflows_errors_of_the_disk():
     import tensorflow as tf
-    error = tf.errors.ResourceExhaustedError(None, None, 'out/variables; No space left on device [Op:SaveV2]')
-    assert cli.refused(error).endswith('make room or choose another folder')
+    message = '{{function_node __wrapped__SaveV2_device_/job:localhost}} out/state; No space left on device [Op:SaveV2]'
+    assert cli.refused(tf.errors.ResourceExhaustedError(None, None, message)) == (
+        'cannot read or write out/state; No space left on device; make room or choose another folder')
     assert cli.refused(tf.errors.ResourceExhaustedError(None, None, 'OOM when allocating tensor')) is None
     assert cli.refused(KeyError('x')) is None

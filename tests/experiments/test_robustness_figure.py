@@ -4,43 +4,95 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 from PIL import Image
 
+from dnnlib.perturbations.table import PAPER_NAMES, TABLE
 from dnnlib.pictures import CAPTION, LABEL
-from experiments.robustness import picture, table
+from dnnlib.util import UsageError, UserError
+from experiments import curves, robustness
 from helpers import ROOT, save_run
-from metrics.robustness import PERTURBATIONS
 
 
-def curves():
-    return {name: [{**({kind.parameter: strength} if kind.parameter else {}), 'bit_accuracy': 0.75,
-                    'attributable': {'1e-06': {'share': 0.5}}} for strength in kind.strengths]
-            for name, kind in PERTURBATIONS.items()}
+def point(value, accuracy=0.75):
+    return {'value': value, 'bit_accuracy': accuracy, 'interval': [0.7, 0.8], 'psnr': None, 'ssim': 0.9, 'fid': 1.5,
+            'attributable': {'1e-03': {'share': 0.5}, '1e-06': {'share': 0.25}}, 'attributable_many': None}
+
+
+def make_record(accuracy=0.75, names=PAPER_NAMES, fid='fid768'):
+    return {'parameters': {name: TABLE[name].parameter for name in names}, 'fid': fid,
+            'curves': {'none': [point(None, 1.0)],
+                       **{name: [point(value, accuracy) for value in TABLE[name].strengths] for name in names}}}
 
 
 def test_the_table_is_markdown_with_as_many_cells_in_each_row():
-    lines = table(curves()).splitlines()
-    assert len(lines) == 2 + len(PERTURBATIONS) and {line.count('|') for line in lines} == {7}
-    assert lines[2].startswith('| none | 0.750 (50%) |')
-    assert '| jpeg, quality | 95: 0.750 (50%) | 90: 0.750 (50%) |' in table(curves())
+    lines = robustness.table(make_record()).splitlines()
+    assert len(lines) == 3 + sum(len(TABLE[name].strengths) for name in PAPER_NAMES)
+    assert {line.count('|') for line in lines} == {11} and 'fid768' in lines[0]
+    assert lines[2] == '| none | – | 1.000 | 0.700 to 0.800 | 50.0% | 25.0% | – | – | 0.900 | 1.50 |'
+    assert '| jpeg | 95 | 0.750 | 0.700 to 0.800 | 50.0% | 25.0% | – | – | 0.900 | 1.50 |' in lines
+    without = robustness.table(make_record(fid=None)).splitlines()
+    assert {line.count('|') for line in without} == {10} and 'fid' not in without[0]
 
 
-def test_the_picture_shows_the_image_and_its_perturbed_versions(tmp_path):
+def test_the_picture_shows_the_image_and_its_perturbed_versions():
     image = np.random.default_rng(0).integers(0, 256, [32, 32, 3]).astype(np.uint8)
-    picture(tmp_path / 'a.png', image, curves(), 0)
-    canvas = np.asarray(Image.open(tmp_path / 'a.png'))
-    assert canvas.shape == (6 * (96 + CAPTION), LABEL + 5 * 96, 3)
-    np.testing.assert_array_equal(canvas[:96:3, LABEL:LABEL + 96:3], image)
-    blurred = canvas[2 * (96 + CAPTION):][:96:3, LABEL + 96:LABEL + 192:3]
+    canvas = np.asarray(robustness.picture(image, make_record()['curves'], 0))
+    assert canvas.shape == (6 * (128 + CAPTION), LABEL + 7 * 128, 3)
+    np.testing.assert_array_equal(canvas[:128:4, LABEL:LABEL + 128:4], image)
+    blurred = canvas[2 * (128 + CAPTION):][:128:4, LABEL + 128:LABEL + 256:4]
     assert 10 < blurred.std() < image.std()
 
 
-def test_the_command_on_a_run(tmp_path):
-    run_dir = save_run(str(tmp_path / 'run'))
-    ran = subprocess.run([sys.executable, '-m', 'experiments.robustness', f'--run={run_dir}', '--num-images=8'],
-                         cwd=ROOT, text=True, capture_output=True)
-    assert ran.returncode == 0, ran.stderr
-    assert ran.stdout.startswith('| perturbation') and os.path.exists(f'{run_dir}/pictures/robustness_000001.png')
-    with open(os.path.join(run_dir, 'metrics.jsonl')) as file:
-        record = json.loads(file.read())
-    assert record['metric'] == 'robustness' and record['kimg'] == 1 and record['images'] == 8
+def test_the_curves_lie_where_the_accuracies_are():
+    records = {'before': make_record(0.6, ('crop', 'flip')), 'after': make_record(0.9, ('crop', 'flip'))}
+    canvas = np.asarray(robustness.curves_plot(records))
+    for column, name in enumerate(('crop', 'flip')):
+        count = 1 + len(TABLE[name].strengths)
+        for colour, accuracy in zip(curves.COLOURS, (0.6, 0.9)):
+            expected = tuple(int(colour[i:i + 2], 16) for i in (1, 3, 5))
+            x, y = curves.place((column * curves.WIDTH, curves.LEGEND), count - 1, accuracy, count)
+            assert tuple(canvas[y, x]) == expected
+    left, y = curves.place((0, curves.LEGEND), 0, 0.75, 7)
+    assert tuple(canvas[y, left + 1]) == (0, 0, 0) != tuple(canvas[y, left + 6])  # the accepted line, dashed
+
+
+def main(*flags):
+    return robustness.main(robustness.make_parser().parse_args(flags))
+
+
+def test_the_command_on_two_runs(tmp_path, capsys):
+    first, second = (save_run(str(tmp_path / name), seed) for seed, name in enumerate(('first', 'second')))
+    main(f'--run={first}', f'--beside={second}', '--num-images=8', '--perturbations=flip,greyscale')
+    said = capsys.readouterr().out
+    assert said.count('| perturbation') == 2 and said.count('| greyscale') == 2
+    written = [f'robustness_000001{ending}' for ending in ('.md', '.png', '_curves.png')]
+    assert sorted(os.listdir(f'{first}/pictures')) == written
+    Image.open(f'{first}/pictures/robustness_000001_curves.png').load()
+    for folder in (first, second):
+        with open(os.path.join(folder, 'metrics.jsonl')) as file:
+            record = json.loads(file.read())
+        assert record['metric'] == 'robustness' and record['kimg'] == 1 and record['images'] == 8
+
+
+def test_a_wrong_name_on_the_command_line():
+    ran = subprocess.run([sys.executable, '-m', 'experiments.robustness', '--perturbations=crops'], cwd=ROOT, text=True,
+                         capture_output=True)
+    assert ran.returncode == 2 and ran.stderr.count('\n') == 1 and "'crops' does not exist" in ran.stderr
+
+
+def test_what_cannot_work_is_said_before_anything_is_measured(tmp_path, run_dir):
+    out = tmp_path / 'out'
+    with pytest.raises(UsageError, match="'crops' does not exist"):
+        main(f'--run={run_dir}', '--perturbations=crops', f'--out={out}')
+    with pytest.raises(UserError, match='absent'):
+        main(f'--run={run_dir}', f'--beside={tmp_path}/absent', f'--out={out}')
+    with pytest.raises(UserError, match='there is no FID network at'):
+        main(f'--run={run_dir}', f'--inception={tmp_path}/absent.pb', f'--out={out}')
+    assert not out.exists()
+
+
+def test_too_few_images_for_fid(monkeypatch, run_dir):
+    monkeypatch.setattr(robustness, 'fid_network', lambda path, count: (None, '4 images are too few'))
+    with pytest.raises(UsageError, match='--inception=graph.pb: 4 images are too few'):
+        main(f'--run={run_dir}', '--inception=graph.pb', '--num-images=4')

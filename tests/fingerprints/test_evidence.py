@@ -10,7 +10,7 @@ from scipy import stats
 from dnnlib.util import UsageError, UserError
 from fingerprints import evidence
 from fingerprints.codes import matching_bits
-from fingerprints.statistics import p_value
+from fingerprints.statistics import independent_corrected, p_value, threshold
 
 DRAWS = 1_000_000
 BITS = 64
@@ -113,6 +113,19 @@ def test_a_million_innocents_match_as_many_bits_as_the_binomial_says(kind):
     for needed in (45, 49, 52):  # p-values 7.8e-4, 1.2e-5 and 2.2e-7 of 64 bits
         low, high = stats.binom.ppf([5e-10, 1 - 5e-10], DRAWS, p_value(needed, BITS))
         assert low <= (counts >= needed).sum() <= high
+
+
+@pytest.mark.parametrize('kind', ['constant', 'correlated'])
+def test_a_million_registries_accuse_anyone_at_all_as_often_as_the_correction_says(kind):
+    """Two users each, one picture of neither: at the threshold for both together, at least one of them passes."""
+    read = adversarial_logits(kind) > 0
+    best = np.concatenate([matching_bits(read, codes).reshape(-1, 2).max(axis=1)
+                           for codes in innocent_codes(9, 2 * DRAWS)])
+    for rate in (1e-3, 1e-6):
+        needed = threshold(BITS, 2, rate)
+        exact = independent_corrected(p_value(needed, BITS), 2)
+        low, high = stats.binom.ppf([5e-10, 1 - 5e-10], DRAWS, exact)
+        assert low <= (best >= needed).sum() <= high and exact <= rate
 
 
 def test_pooling_innocents_that_share_a_code_and_an_accident_stays_valid():

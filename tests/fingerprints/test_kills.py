@@ -18,10 +18,11 @@ def test_nothing_is_lost_or_half_there_after_kill_9(location):
     registry, events = Registry(location, create=True), []
     registry.register_model(MODEL, 32)
     for number in range(ROUNDS):
-        before = len(list(registry.events()))
+        before = registry.size()
         process = run(issue_revoke_attribute_forever, location, f'round{number}')
-        while len(list(registry.events())) == before:
+        while registry.size() == before:
             assert process.is_alive()
+            time.sleep(0.001)
         time.sleep(random.uniform(0, 0.2))
         os.kill(process.pid, signal.SIGKILL)
         process.join()
@@ -36,7 +37,7 @@ def test_nothing_is_lost_or_half_there_after_kill_9(location):
             assert repr(name) in finding.text and again.history()[-1].state == 'reserved'
             issue(again, name)
         assert again.verify() == []
-    assert registry.verify() == [] and len(events) > 3 * ROUNDS
+    assert registry.verify() == [] and len(events) > ROUNDS
 
 
 @pytest.mark.parametrize('processes, users', [(3, 5)])

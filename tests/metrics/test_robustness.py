@@ -2,74 +2,17 @@ import json
 
 import numpy as np
 import pytest
-from PIL import Image
-from scipy import ndimage
 
 from dnnlib.images import to_uint8
+from dnnlib.perturbations.table import PAPER_NAMES, TABLE
 from dnnlib.util import UserError
+from fingerprints.statistics import threshold
+from metrics import robustness
 from metrics.base import Model, Options, run_metric
-from metrics.robustness import PERTURBATIONS, perturb
+from metrics.fid import frechet_distance
+from metrics.similarity import psnr, ssim
 
 BITS = 16
-
-
-def pictures(count=4, size=32):
-    """Smooth colour pictures, uint8 [N, size, size, 3]."""
-    values = np.random.default_rng(0).normal(size=[count, size, size, 3])
-    return to_uint8(np.stack([ndimage.gaussian_filter(image, [2, 2, 0]) * 4 for image in values]))
-
-
-def rng():
-    return np.random.default_rng(1)
-
-
-@pytest.mark.parametrize('name', list(PERTURBATIONS))
-def test_each_strength_harms_more_than_the_one_before(name):
-    images = pictures()
-    errors = []
-    for strength in PERTURBATIONS[name].strengths:
-        perturbed = perturb(name, strength, images, rng())
-        assert perturbed.dtype == np.uint8 and perturbed.shape == images.shape
-        np.testing.assert_array_equal(perturbed, perturb(name, strength, images, rng()))
-        errors.append(np.abs(perturbed.astype(float) - images).mean())
-    if name == 'none':
-        assert errors == [0]
-    elif name == 'crop':  # where the crop lies is random, and so is the error
-        assert min(errors) > 1 and errors[-1] > errors[0]
-    else:
-        assert 0 < errors[0] and errors == sorted(errors)
-
-
-def test_a_crop_is_a_part_of_the_picture_at_full_size():
-    ramp = np.broadcast_to(np.arange(64, dtype=np.uint8)[None, None, :, None] * 2, [8, 64, 64, 3]).copy()
-    perturbed = perturb('crop', 0.5, ramp, rng())[:, :, :, 0].astype(float)
-    np.testing.assert_allclose(perturbed[:, 5, 10:54], perturbed[:, 40, 10:54])
-    steps = np.diff(perturbed[:, 5, 10:54], axis=1)
-    np.testing.assert_allclose(steps.mean(axis=1), 1, atol=0.05)  # half of the slope: twice the size
-    lefts = perturbed[:, 5, 0]
-    assert len(set(lefts)) > 3 and lefts.min() >= 0 and lefts.max() <= 64 + 2
-
-
-@pytest.mark.parametrize('sigma', [0.5, 1.5, 3.0])
-def test_blur_is_nearly_scipys_gaussian(sigma):
-    images = pictures()
-    expected = [ndimage.gaussian_filter(image.astype(float), [sigma, sigma, 0], mode='nearest') for image in images]
-    error = np.abs(perturb('blur', sigma, images, rng()) - np.stack(expected))
-    assert error.mean() < 2  # Pillow's is a sum of boxes
-
-
-def test_noise_has_the_deviation_it_says():
-    grey = np.full([4, 64, 64, 3], 128, np.uint8)
-    added = perturb('noise', 0.05, grey, rng()).astype(float) - 128
-    assert added.std() == pytest.approx(0.05 * 255, rel=0.03) and abs(added.mean()) < 0.5
-    assert np.corrcoef(added[..., 0].ravel(), added[..., 1].ravel())[0, 1] == pytest.approx(0, abs=0.05)
-
-
-def test_jpeg_is_that_of_a_saved_file(tmp_path):
-    images = pictures(2)
-    for image, perturbed in zip(images, perturb('jpeg', 50, images, rng())):
-        Image.fromarray(image).save(tmp_path / 'a.jpg', quality=50)
-        np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / 'a.jpg')), perturbed)
 
 
 def make_model(decode=True):
@@ -85,20 +28,82 @@ def make_model(decode=True):
 
 def test_curves_of_a_model_whose_weakness_is_known():
     record = run_metric('robustness', make_model(), None, Options(num_images=40))
-    assert {name: len(curve) for name, curve in record['curves'].items()} == {
-        name: len(kind.strengths) for name, kind in PERTURBATIONS.items()}
+    assert {name: [point['value'] for point in curve] for name, curve in record['curves'].items()} == {
+        'none': [None], **{name: list(TABLE[name].strengths) for name in PAPER_NAMES}}
     for name in ('none', 'blur', 'jpeg', 'noise'):
         assert all(point['bit_accuracy'] > 0.99 for point in record['curves'][name]), name
-    crops = record['curves']['crop']
-    assert [point['side'] for point in crops] == [0.95, 0.9, 0.8, 0.7, 0.5]
-    assert crops[0]['bit_accuracy'] > 0.95 > 0.8 > crops[-1]['bit_accuracy'] > 0.4
-    points = [point['bit_accuracy'] for name, curve in record['curves'].items() if name != 'none' for point in curve]
+    crops = [point['bit_accuracy'] for point in record['curves']['crop']]
+    assert crops[0] > 0.8 > crops[-1] > 0.4
+    points = [point['bit_accuracy'] for name in PAPER_NAMES for point in record['curves'][name]]
     assert record['value'] == pytest.approx(np.mean(points))
     whole = record['curves']['none'][0]
     assert whole['attributable']['1e-03'] == {'threshold': 15, 'share': 1.0, 'interval': whole['interval']}
+    assert whole['attributable']['1e-06'] is None and whole['attributable_many'] is None  # 16 bits are too few
+    assert whole['psnr'] is None and whole['ssim'] == pytest.approx(1)
+    assert record['parameters']['crop'] == 'side of 128'
+    assert record['fid'] is None and record['fid_missing'] == 'no Inception graph is named'
     assert record == {**run_metric('robustness', make_model(), None, Options(num_images=40)),
                       **{key: record[key] for key in ('seconds', 'time')}}
     json.dumps(record)
+
+
+def test_perturbations_by_name_and_what_they_do_to_the_picture():
+    model = make_model()
+    record = run_metric('robustness', model, None, Options(num_images=20, perturbations=('flip', 'brightness')))
+    assert list(record['curves']) == ['none', 'flip', 'brightness']
+    flip, = record['curves']['flip']
+    assert 0.4 < flip['bit_accuracy'] < 0.6
+    fingerprints = (np.random.default_rng([0, 1]).random([20, BITS]) < 0.5).astype(np.float32)  # as base.py draws them
+    pictures = to_uint8(model.generate(fingerprints, fingerprints))
+    assert flip['bit_accuracy'] == np.mean(fingerprints.reshape(-1, 4, 4) == fingerprints.reshape(-1, 4, 4)[:, :, ::-1])
+    error = np.mean(np.square(pictures.astype(float) - pictures[:, :, ::-1]))
+    assert flip['psnr'] == pytest.approx(psnr(error), rel=1e-5)
+    assert flip['ssim'] == pytest.approx(ssim(pictures[:, :, ::-1], pictures).mean())
+
+
+def test_among_a_million_users():
+    """A point whose pictures are read right but for as many bits as one user, or a million, may have wrong."""
+    bits = 64
+    needed = {users: threshold(bits, users, 1e-6) for users in (1, 10 ** 6)}
+    fingerprints = np.ones([4, bits], np.uint8)
+    answers = np.ones([4, bits], np.float32)
+    for row, count in enumerate((bits, needed[10 ** 6], needed[1], needed[1] - 1)):
+        answers[row, count:] = -1
+    point = robustness.Point('none', None, 0, None)
+    model = Model(None, lambda images: answers, 6, bits, 32, 4)
+    point.add(model, np.zeros([4, 32, 32, 3], np.uint8), fingerprints)
+    found = point.summary(point)
+    assert found['attributable']['1e-06']['share'] == 0.75 and found['attributable_many']['share'] == 0.5
+    assert found['attributable_many']['threshold'] == needed[10 ** 6] > needed[1]
+
+
+class Channels:
+    """In place of the FID network: the mean of each colour."""
+    dims, name = 3, 'fid3'
+
+    def __init__(self, path):
+        self.path = path
+
+    def features(self, images):
+        return images.mean(axis=(1, 2))
+
+
+def test_fid_of_perturbed_to_unperturbed_pictures(monkeypatch, tmp_path):
+    monkeypatch.setattr(robustness, 'Inception', Channels)
+    graph = tmp_path / 'graph.pb'
+    graph.write_bytes(b'')
+    options = Options(num_images=20, inception=str(graph), perturbations=('brightness', 'flip'))
+    record = run_metric('robustness', make_model(), None, options)
+    assert record['fid'] == 'fid3' and 'fid_missing' not in record
+    assert record['curves']['none'][0]['fid'] == pytest.approx(0, abs=1e-6)
+    assert record['curves']['flip'][0]['fid'] == pytest.approx(0, abs=1e-6)  # which leaves a picture's mean as it is
+    fingerprints = (np.random.default_rng([0, 1]).random([20, BITS]) < 0.5).astype(np.float32)
+    before = to_uint8(make_model().generate(fingerprints, fingerprints)).mean(axis=(1, 2))
+    after = np.clip(before * 1.25, 0, 255)
+    expected = frechet_distance(before.mean(0), np.cov(before.T), after.mean(0), np.cov(after.T))
+    assert record['curves']['brightness'][0]['fid'] == pytest.approx(expected, rel=0.05)
+    few = run_metric('robustness', make_model(), None, Options(3, inception=str(graph), perturbations=('flip',)))
+    assert few['fid'] is None and few['fid_missing'] == '3 images are too few for fid3; take at least 4'
 
 
 def test_without_a_decoder():

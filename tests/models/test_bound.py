@@ -9,7 +9,7 @@ from helpers import networks, tiny_config
 from metrics.base import Options, run_metric
 from models import bound
 from models.sampling import BatchPart
-from models.signs import ridge, spread
+from models.signs import RIDGE, ridge, spread
 
 RNG = np.random.default_rng(0)
 
@@ -74,7 +74,7 @@ def test_the_regression_is_ridge_and_its_answers_are_log_odds():
     inputs, truth = RNG.standard_normal([4000, 20]), RNG.standard_normal([20, 3])
     targets = np.sign(inputs @ truth + 2 * RNG.standard_normal([4000, 3]))
     weight, bias = ridge(inputs, targets)
-    reference = Ridge(alpha=bound.RIDGE).fit(inputs[:3200], targets[:3200])
+    reference = Ridge(alpha=RIDGE).fit(inputs[:3200], targets[:3200])
     for column in range(3):
         ratio = weight[:, column] / reference.coef_[column]
         np.testing.assert_allclose(ratio, ratio[0], rtol=0.05)

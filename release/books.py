@@ -1,0 +1,389 @@
+"""The owner's books on the command line: verify, checkpoints, timestamps, proofs, copies, misuse and its deadlines."""
+import argparse
+import json
+import os
+import secrets
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from dnnlib.util import UsageError, UserError, printable
+
+OVERDUE = 3      # exit code: not an error, but something that must not wait
+KEY_BYTES = 32   # of a file that encrypts codes
+
+ABOUT = ('name', 'model_digest', 'image_digest')  # what an event is about: the first of these that it has
+
+CODE_KEY = ('file whose bytes encrypt the codes (the command key --codes makes one); a new registry is encrypted with '
+            'it, an encrypted one needs it to issue and attribute')
+
+
+def add_commands(commands: Any, registry: dict[str, Any]) -> None:
+    """Adds the subcommands, and the key of the codes to those that need codes.
+
+    Args:
+        commands: what `add_subparsers` returned.
+        registry: the arguments of --registry.
+    """
+    for name in ('issue', 'list', 'attribute'):
+        commands.choices[name].add_argument('--code-key', metavar='FILE', help=CODE_KEY)
+    commands.choices['issue'].add_argument('--user', help='whose these instances are, if not called the same: a second '
+                                           'instance of a user, or one of a new model')
+    commands.choices['attribute'].add_argument('--record', action='store_true', help='enter each image\'s digest and '
+                                               'what was found into the registry, with who asked and when')
+    _add_checking(commands, registry)
+    _add_proofs(commands, registry)
+    _add_timestamp(commands)
+    _add_models(commands, registry)
+    _add_copies(commands, registry)
+    _add_misuse(commands, registry)
+
+
+def _add_checking(commands, registry):
+    verify = commands.add_parser(
+        'verify', help='check that nothing in the registry was changed, and name what killed commands left',
+        description='Checks every page, row, hash and rule, and the checkpoints. Exit code 1 if anything is damaged.')
+    verify.add_argument('--registry', **registry)
+    verify.add_argument('--checkpoint', metavar='FILE', nargs='+', default=[], help='checkpoints kept elsewhere: only '
+                        'with one of these is a registry found out that was rewritten or cut off as a whole')
+    verify.add_argument('--public-key', metavar='FILE', help='check that this key signed those checkpoints')
+    verify.add_argument('--code-key', metavar='FILE', help=CODE_KEY)
+    verify.add_argument('--json', action='store_true', help='one JSON object per finding')
+
+    history = commands.add_parser('history', help='show what happened: every event, or those about one instance',
+                                  description='Shows the numbers, times, actors and kinds of the ledger\'s events.')
+    history.add_argument('name', metavar='NAME', nargs='?', help='an instance; all events if not given')
+    history.add_argument('--registry', **registry)
+
+    abandon = commands.add_parser('abandon', help='free a name that a killed command has reserved', description='Ends '
+                                  'a reservation. On the same machine, issuing again does it by itself.')
+    abandon.add_argument('name', metavar='NAME', help='the reserved name; verify lists those there are')
+    abandon.add_argument('--reason', default='its command was killed', help='why, for the record')
+    abandon.add_argument('--registry', **registry)
+
+
+def _add_proofs(commands, registry):
+    key = commands.add_parser('key', help='make a key that signs checkpoints, or one that encrypts codes',
+                              description='Writes a new secret key, readable by its owner only; for signing, its '
+                              'public half to FILE.pub too.')
+    key.add_argument('file', metavar='FILE', help='the new key')
+    kind = key.add_mutually_exclusive_group(required=True)
+    kind.add_argument('--name', help="make a signing key of this name: the owner's domain and a path, "
+                      'for example example.com/fingerprints')
+    kind.add_argument('--codes', action='store_true', help='make a key for --code-key')
+
+    checkpoint = commands.add_parser('checkpoint', help='sign how the registry is now, to hand to someone else',
+                                     description='Makes a signed checkpoint, and prints it. Hand it to a notary, a '
+                                     'lawyer or a timestamping service: what it covers can\'t be changed unseen.')
+    checkpoint.add_argument('--key', metavar='FILE', required=True, help='signing key (the command key makes one)')
+    checkpoint.add_argument('--out', metavar='FILE', help='write it to a new file instead')
+    checkpoint.add_argument('--registry', **registry)
+
+    prove = commands.add_parser('prove', help='write a proof that a stranger can check', description='Proves that an '
+                                'event was in the registry at a checkpoint, or with --since that one checkpoint is '
+                                'the beginning of another. The command check-proof checks it without a registry.')
+    prove.add_argument('event', metavar='EVENT', nargs='?', type=int, help="the event's number; history lists them")
+    prove.add_argument('--since', metavar='FILE', help='the earlier checkpoint')
+    prove.add_argument('--checkpoint', metavar='FILE', required=True, help='the signed checkpoint that covers it')
+    prove.add_argument('--out', metavar='FILE', required=True, help='the new file')
+    prove.add_argument('--reveal-code', action='store_true', help='prove a reservation, whose text holds the code')
+    prove.add_argument('--registry', **registry)
+
+    check = commands.add_parser('check-proof', help='check a proof with the public key alone', description='Checks a '
+                                'file that prove wrote, and shows what it proves. Needs no registry.')
+    check.add_argument('file', metavar='PROOF', help='the proof')
+    check.add_argument('--public-key', metavar='FILE', required=True, help="the owner's public key")
+    check.add_argument('--since', metavar='FILE', help='the earlier checkpoint, for a proof that was made with --since')
+
+
+def _add_timestamp(commands):
+    timestamp = commands.add_parser(
+        'timestamp', help='have a checkpoint timestamped by RFC 3161, or verify its timestamp offline',
+        description='With --url, has a service stamp the checkpoint and saves its response; with --request, only '
+        'writes the request, to be sent by other means; else verifies a response, without any network.')
+    timestamp.add_argument('file', metavar='CHECKPOINT', help='the file to stamp, or that was stamped')
+    how = timestamp.add_mutually_exclusive_group()
+    how.add_argument('--url', help="the service's address; nothing but a hash is sent there")
+    how.add_argument('--request', metavar='FILE', help='write the request to this new file (.tsq)')
+    timestamp.add_argument('--response', metavar='FILE', help='the response (.tsr): a new file with --url')
+    timestamp.add_argument('--root', metavar='FILE', help="PEM file of the certificate of the service's root")
+
+
+def _add_models(commands, registry):
+    register = commands.add_parser('register', help='add a newly trained model to a registry that has one already',
+                                   description='Instances may then be issued of it: issue NEWNAME --user=USER.')
+    register.add_argument('--run', required=True, help="the new model's run folder")
+    register.add_argument('--kimg', type=int, help='its snapshot: the latest if not given')
+    register.add_argument('--registry', **registry)
+
+
+def _add_copies(commands, registry):
+    export = commands.add_parser('export', help='write the whole registry to a file of JSON lines', description='Makes '
+                                 'a copy for its owner\'s eyes only, which import makes a registry of again.')
+    export.add_argument('file', metavar='FILE', help='the new file; it holds the codes as the registry does')
+    export.add_argument('--registry', **registry)
+
+    take = commands.add_parser('import', help='make a registry of an exported file', description='Makes a new '
+                               'registry with the same events and hashes, or nothing: all is checked first.')
+    take.add_argument('file', metavar='FILE', help='the exported file')
+    take.add_argument('--registry', required=True, help='new SQLite file, or URL of an empty database')
+
+
+def _add_misuse(commands, registry):
+    misuse = commands.add_parser('misuse', help='note that a misuse is known: 96 hours are left to revoke',
+                                 description='Records since when the owner knows of it, and says by when the instance '
+                                 'must be revoked. California\'s SB 942 gives 96 hours from discovering that a '
+                                 'licensee\'s changes keep the model from marking its images.')
+    misuse.add_argument('name', metavar='NAME', help='the instance')
+    misuse.add_argument('--reason', required=True, help='what was done, for the record and the notice')
+    misuse.add_argument('--known-at', metavar='TIME', help='since when, ISO 8601; now if not given')
+    misuse.add_argument('--registry', **registry)
+
+    deadlines = commands.add_parser('deadlines', help='list known misuses that are not revoked yet, the overdue first',
+                                    description='Exit code 3 if any is overdue, so that a daily job notices.')
+    deadlines.add_argument('--registry', **registry)
+
+    notice = commands.add_parser('notice', help='print a letter that tells a user of the revocation',
+                                 description='A text to send; have it checked by a lawyer.')
+    notice.add_argument('name', metavar='NAME', help='the instance')
+    notice.add_argument('--out', metavar='FILE', help='write it to a new file instead')
+    notice.add_argument('--registry', **registry)
+
+
+def open_registry(args: argparse.Namespace, create: bool = False) -> Any:
+    """The Registry of --registry and, where the command has it, --code-key."""
+    from fingerprints.registry import Registry
+    from fingerprints.sealing import read_key_file
+    path = getattr(args, 'code_key', None)
+    return Registry(args.registry, create=create, key=read_key_file(path) if path else None)
+
+
+def crowded_models(registry: Any) -> Iterator[str]:
+    """Yields a line per model that has drawn half of the codes or more that are certain to be there."""
+    for model in registry.models():
+        if 2 * model['codes'] >= model['users_possible']:
+            yield (f'the model {model["model_digest"][:12]}… has drawn {model["codes"]:,} codes of {model["num_bits"]} '
+                   f'bits; for {model["users_possible"]:,} there is certain to be one: train a model of more bits')
+
+
+def recorded(registry: Any, results: Iterable[Any], context: dict[str, Any]) -> Iterator[Any]:
+    """Yields attribution's Results on, after each was entered into the registry; files without one are not.
+
+    context: what every result rests on, entered with it.
+    """
+    for result in results:
+        if result.attribution is not None:
+            registry.record_attribution(result.sha256, {**result.record(), **context})
+        yield result
+
+
+def verify_command(args: argparse.Namespace) -> int:
+    """Prints what is wrong with a registry. Returns 1 if anything but leftovers is."""
+    notes = _notes(args.checkpoint, args.public_key)
+    registry = open_registry(args)
+    findings = registry.verify(notes)
+    for finding in findings:
+        record = {'event': finding.seq, 'kind': finding.kind, 'text': finding.text}
+        print(json.dumps(record) if args.json else f'{finding.kind}: {printable(finding.text)}')
+    damages = sum(finding.kind != 'leftover' for finding in findings)
+    if not args.json:
+        print(_verdict(registry, damages, len(findings) - damages))
+    return 1 if damages else 0
+
+
+def _verdict(registry, damages, leftovers):
+    if damages:
+        return (f'{registry.location} is damaged or was changed ({damages} findings); keep it as it is for evidence, '
+                'and go on with a copy that verifies')
+    left = f', but for {leftovers} left by killed commands' if leftovers else ''
+    return f'{registry.location}: {registry.size():,} events, nothing was changed{left}'
+
+
+def _notes(paths: Sequence[str], public_key) -> list[str]:
+    """The checkpoints in files, signed by the public key if one is given."""
+    from fingerprints.files import read_text
+    notes = [read_text(path) for path in paths]
+    if public_key and not notes:
+        raise UsageError('--public-key goes with --checkpoint; add it')
+    for note in notes if public_key else ():
+        _public_key(public_key).verify(note)
+    return notes
+
+
+def _public_key(path):
+    from fingerprints.files import read_text
+    from fingerprints.notes import VerifierKey
+    return VerifierKey.parse(read_text(path))
+
+
+def history_command(args: argparse.Namespace) -> None:
+    """Prints a line per event."""
+    registry = open_registry(args)
+    if args.name is not None:
+        registry.get(args.name)  # it is told if there is none
+    wanted = args.name and args.name.partition('#')[0].lower()  # NAME#7 was called NAME when it was reserved
+    for event in registry.events():
+        about = next((str(event.fields[key]) for key in ABOUT if key in event.fields), '')
+        if wanted is None or about.lower() == wanted:
+            print(f'{event.seq:7}  {event.time}  {printable(f"{event.actor}  {event.kind}  {about}")}'.rstrip())
+
+
+def abandon_command(args: argparse.Namespace) -> None:
+    """Ends a reservation."""
+    open_registry(args).abandon(args.name, args.reason)
+    print(f'abandoned {args.name}; remove what its export left, and issue it again')
+
+
+def key_command(args: argparse.Namespace) -> None:
+    """Writes a new key, and prints the public half."""
+    from fingerprints.files import new_file
+    from fingerprints.notes import SigningKey
+    if args.codes:
+        with new_file(args.file) as file:
+            file.write(f'{secrets.token_hex(KEY_BYTES)}\n'.encode())
+        print(f'{args.file} encrypts codes: keep a copy elsewhere, without it no image can be attributed')
+        return
+    key = SigningKey.generate(args.name)
+    with new_file(args.file) as file, new_file(f'{args.file}.pub', 0o644) as public:
+        file.write(f'{key.text}\n'.encode())
+        public.write(f'{key.verifier.text}\n'.encode())
+    print(f'{key.verifier.text}\nkeep {args.file} apart from the registry, and publish {args.file}.pub')
+
+
+def checkpoint_command(args: argparse.Namespace) -> None:
+    """Signs a checkpoint, and prints or writes it."""
+    from fingerprints.notes import SigningKey
+    from fingerprints.sealing import read_key_file
+    _check_new(args.out)
+    key = SigningKey.parse(read_key_file(args.key).decode('ascii', 'replace'))
+    _print_or_write(open_registry(args).checkpoint(key), args.out)
+
+
+def _check_new(path):
+    """Raises UserError before anything is done, if an output file exists."""
+    if path is not None and os.path.lexists(path):
+        raise UserError(f'{path} exists already; choose another file')
+
+
+def _print_or_write(text, path):
+    from fingerprints.files import new_file
+    if path is None:
+        print(text, end='')
+        return
+    with new_file(path, 0o644) as file:
+        file.write(text.encode())
+    print(f'written to {path}')
+
+
+def prove_command(args: argparse.Namespace) -> None:
+    """Writes a proof."""
+    from fingerprints.files import read_text
+    from fingerprints.proofs import event_proof, growth_proof
+    if (args.event is None) == (args.since is None):
+        raise UsageError('give either the number of an EVENT or --since=FILE')
+    _check_new(args.out)
+    registry, note = open_registry(args), read_text(args.checkpoint)
+    if args.since is not None:
+        text = growth_proof(registry, read_text(args.since), note)
+    elif registry.event(args.event).kind == 'code_reserved' and not args.reveal_code:
+        raise UserError(f'event {args.event} holds a code, and whoever has it can frame its user; prove the event of '
+                        'kind instance_issued instead, or add --reveal-code')
+    else:
+        text = event_proof(registry, args.event, note)
+    _print_or_write(text, args.out)
+
+
+def check_proof_command(args: argparse.Namespace) -> None:
+    """Checks a proof, and prints what it proves."""
+    from fingerprints.files import read_text
+    from fingerprints.proofs import check_event_proof, check_growth_proof
+    text, key = read_text(args.file), _public_key(args.public_key)
+    if args.since is not None:
+        old, new = check_growth_proof(text, read_text(args.since), key)
+        print(f'proven: the {new.size} events of {key.name} begin with its {old.size} of the earlier checkpoint')
+    else:
+        event, checkpoint = check_event_proof(text, key)
+        print(f'proven: this is event {event.seq} of the {checkpoint.size} of {key.name}\n{event.text}')
+
+
+def timestamp_command(args: argparse.Namespace) -> None:
+    """Has a checkpoint stamped, or verifies its stamp."""
+    from fingerprints import timestamps
+    from fingerprints.files import new_file, read_bytes
+    data, nonce = read_bytes(args.file), None
+    if bool(args.request) == bool(args.response and args.root):
+        raise UsageError('give --response and --root; or only --request, to write a request')
+    if args.request:
+        with new_file(args.request, 0o644) as file:
+            file.write(timestamps.make_request(data).der)
+        print(f"send it: curl -H 'Content-Type: {timestamps.CONTENT}' --data-binary @{args.request} URL > RESPONSE.tsr")
+        return
+    roots = read_bytes(args.root)
+    if args.url:
+        _check_new(args.response)
+        request = timestamps.make_request(data)
+        response, nonce = timestamps.ask(args.url, request), request.nonce
+    else:
+        response = read_bytes(args.response)
+    found = timestamps.check(response, data, roots, nonce)
+    if args.url:
+        with new_file(args.response, 0o644) as file:
+            file.write(response)
+    print(f'{args.file} was there at {found.time}, says {printable(found.authority)}')
+
+
+def register_command(args: argparse.Namespace) -> None:
+    """Adds a model."""
+    registry = open_registry(args)
+    from release.issue import register  # here, since it takes seconds to import
+    digest = register(args.run, registry, args.kimg)
+    print(f'registered the model {digest[:12]}…; issue with --run={args.run} takes it from now on')
+
+
+def export_command(args: argparse.Namespace) -> None:
+    """Writes a registry to a file."""
+    from fingerprints.transfer import export_ledger
+    count = export_ledger(open_registry(args), args.file)
+    print(f'{count} events are in {args.file}; keep it as secret as the registry')
+
+
+def import_command(args: argparse.Namespace) -> None:
+    """Makes a registry of a file."""
+    from fingerprints.transfer import import_ledger
+    count = import_ledger(args.file, args.registry)
+    print(f'{count} events are in {open_registry(args).location}')  # which names no password
+
+
+def misuse_command(args: argparse.Namespace) -> None:
+    """Records a misuse, and prints the deadline."""
+    deadline = open_registry(args).note_misuse(args.name, args.reason, args.known_at)
+    print(f'{args.name} must be revoked by {deadline}')
+
+
+def deadlines_command(args: argparse.Namespace) -> int:
+    """Prints what must be revoked, and by when. Returns OVERDUE if it should have been."""
+    registry = open_registry(args)
+    overdue = {one.name for one in registry.overdue()}
+    waiting = [one for one in registry.list() if one.known_at and not one.revoked_at]
+    for one in sorted(waiting, key=lambda one: one.revocation_deadline):
+        state = 'OVERDUE since' if one.name in overdue else 'due'
+        print(f'{one.name:20}  {state} {one.revocation_deadline}  known since {one.known_at}  {printable(one.reason)}')
+    if not waiting:
+        print('nothing is waiting to be revoked')
+    return OVERDUE if overdue else 0
+
+
+def notice_command(args: argparse.Namespace) -> None:
+    """Prints or writes the letter of a revocation."""
+    from release.notice import notice
+    _check_new(args.out)
+    instance = open_registry(args).get(args.name)
+    if instance.issued_at is None:
+        raise UserError(f'{args.name!r} was never issued, so there is nobody to tell')
+    _print_or_write(notice(instance), args.out)
+
+
+COMMANDS = {'verify': verify_command, 'history': history_command, 'abandon': abandon_command, 'key': key_command,
+            'checkpoint': checkpoint_command, 'prove': prove_command, 'check-proof': check_proof_command,
+            'timestamp': timestamp_command, 'register': register_command, 'export': export_command,
+            'import': import_command, 'misuse': misuse_command, 'deadlines': deadlines_command,
+            'notice': notice_command}
