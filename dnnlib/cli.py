@@ -267,6 +267,9 @@ def refused(error):
         name = f' {error.filename}' if error.filename else ''
         return f'cannot read or write{name}: {error.strerror}; {REMEDIES[error.errno]}'
     tensorflow = sys.modules.get('tensorflow')  # if it was not imported, the error is not its
+    if tensorflow and isinstance(error, tensorflow.errors.ResourceExhaustedError) and 'OOM' in error.message:
+        shape = re.search(r'shape\[[\d,]*\]', error.message)
+        return f'not enough memory ({shape[0] if shape else "no more to be had"}); ask for less at once'
     if tensorflow and isinstance(error, tensorflow.errors.OpError):
         found = [number for number in REMEDIES if os.strerror(number) in str(error.message)]
         if found:

@@ -191,8 +191,12 @@ class Loop:
 
     def _save(self):
         """Saves the snapshot of the present kimg."""
-        with private_files():
-            self.manager.save(checkpoint_number=self.ticks.kimg)
+        try:
+            with private_files():
+                self.manager.save(checkpoint_number=self.ticks.kimg)
+        except BaseException:
+            remove_unfinished(self.plan.run_dir)
+            raise
         preemption.remove(self._preempted())
 
     def _preempted(self):
@@ -219,6 +223,8 @@ class Loop:
 
         Returns (the snapshot's path or None, the Preempted or None), at most one of them.
         """
+        if self.chief:
+            remove_unfinished(self.plan.run_dir)
         kimg, path = (list_snapshots(self.plan.run_dir) or [(-1, None)])[-1]
         preempted = preemption.find(self.path(preemption.PREEMPTED))
         if preempted and preempted.kimg >= kimg:

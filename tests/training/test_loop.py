@@ -149,6 +149,25 @@ def test_a_run_that_is_told_to_stop_loses_nothing(finished, dataset, tmp_path):
     assert not os.path.exists(kept)
 
 
+def test_a_save_that_is_cut_off_leaves_nothing(dataset, tmp_path, monkeypatch):
+    """A full disk at the second snapshot; and what a kill has left there goes with the next start."""
+    def fail(self, checkpoint_number):
+        if checkpoint_number == 2:
+            os.makedirs(os.path.join(self.directory, 'snapshot-2_temp', 'part'))
+            raise OSError(28, 'No space left on device')
+        return save(self, checkpoint_number=checkpoint_number)
+
+    save, snapshots = tf.train.CheckpointManager.save, tmp_path / 'snapshots'
+    with monkeypatch.context() as patch, pytest.raises(OSError, match='No space left'):
+        patch.setattr(tf.train.CheckpointManager, 'save', fail)
+        train(plan(tmp_path, total_kimg=2), dataset)
+    assert [kimg for kimg, _ in list_snapshots(str(tmp_path))] == [1] and not (snapshots / 'snapshot-2_temp').exists()
+    for name in ('snapshot-3_temp', 'snapshot-mine_temp'):
+        (snapshots / name).mkdir()
+    assert train(plan(tmp_path, total_kimg=2), dataset) == 2
+    assert not (snapshots / 'snapshot-3_temp').exists() and (snapshots / 'snapshot-mine_temp').exists()
+
+
 def test_snapshots_are_their_owners_alone(finished):
     folder = os.path.join(finished[0], 'snapshots')
     assert oct(os.stat(folder).st_mode)[-3:] == '700'
