@@ -29,7 +29,7 @@ from training.config import FIELDS, OPTIONS, to_record
 from training.distribution import make_strategy, training_batches, worker
 from training.grids import write_grids
 from training.initial import take_over
-from training.snapshot import SNAPSHOTS, list_snapshots
+from training.snapshot import SNAPSHOTS, list_snapshots, remove_unfinished
 from training.state import TrainState, restore
 from training.step import TrainStep
 from training.ticks import Ticks
