@@ -76,7 +76,7 @@ class ArgumentParser(argparse_flags.ArgumentParser):
 
     def error(self, message):
         known = self._options()
-        words = [word.split('=')[0] for word in message.split() if word.startswith('--')]
+        words = [word.split('=')[0].rstrip(':') for word in message.split() if word.startswith('--')]
         near = [match for word in words if word not in known for match in difflib.get_close_matches(word, known, n=1)]
         hint = f'; did you mean {near[0]}?' if near else f'; {self.prog} --help lists what there is'
         self.exit(2, f'{self.prog}: error: {message}{hint}\n')

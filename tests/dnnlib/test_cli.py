@@ -26,7 +26,8 @@ cli.run(parser, main)
 
 @pytest.mark.parametrize('flags, code, error', [
     ([], 0, ''), (['--num_gpus=3'], 0, ''), (['--num-gpus', '3'], 0, ''),
-    (['--num-gpu=3'], 2, 'did you mean --num-gpus?'), (['--num-gpus=x'], 2, "invalid int value: 'x'"),
+    (['--num-gpu=3'], 2, 'did you mean --num-gpus?'),
+    (['--num-gpus=x'], 2, "invalid int value: 'x'; x.py --help lists"),
     (['--fail=OSError', '--num-gpus=28'], 1,
      'x.py: error: cannot read or write x/y: No space left on device; make room or choose another folder'),
     (['--fail=OSError', '--num-gpus=30'], 1, 'x/y: Read-only file system; check its permissions'),
