@@ -17,11 +17,13 @@ IMAGES = RNG.uniform(-1, 1, [COUNT, RESOLUTION, RESOLUTION, 3])
 CODES = RNG.integers(0, 2, [COUNT, 8]).astype(float)
 # What each class is called with; a network class that is not here makes the guard below fail.
 INPUTS = {'Encoder': [CODES], 'MappingNetwork': [LATENTS], 'Generator': [LATENTS, W], 'Discriminator': [IMAGES],
-          'Decoder': [IMAGES], 'BoundGenerator': [LATENTS, W], 'BoundDecoder': [IMAGES]}
+          'Decoder': [IMAGES], 'BoundGenerator': [LATENTS, W], 'BoundDecoder': [IMAGES],
+          'Carriers': [CODES, LATENTS], 'AdoptedDecoder': [IMAGES], 'Marked': [LATENTS]}
 # How a network is called with a wrong size.
 WRONG = {'Encoder': [CODES[:, :5]], 'MappingNetwork': [LATENTS[:, :5]], 'Generator': [LATENTS[:, :5], W],
          'Discriminator': [IMAGES[:, :8]], 'Decoder': [IMAGES[:, :, :8]], 'BoundGenerator': [LATENTS[:, :5], W],
-         'BoundDecoder': [IMAGES[:, :, :8]]}
+         'BoundDecoder': [IMAGES[:, :, :8]], 'Carriers': [CODES[:, :5], LATENTS], 'AdoptedDecoder': [IMAGES[:, :, :8]],
+         'Marked': [LATENTS[:, :5]]}
 
 
 def make(method, name):
@@ -33,7 +35,8 @@ def make(method, name):
 def cases():
     """(method, network) of all there are; built of names alone, since tests are collected before devices are set up."""
     return [(name, net) for name, method in METHODS.items()
-            for net in (*method.EVALUATED, 'D', *(['baked'] if hasattr(method, 'bake') else [])) if net != 'mean_w']
+            for net in (*method.EVALUATED, *(['baked'] if hasattr(method, 'bake') else []),
+                        *([] if hasattr(method, 'ADOPTS') else ['D'])) if net != 'mean_w']
 
 
 def inputs_of(net, table, name):
@@ -67,7 +70,7 @@ def test_every_network_class_is_in_this_suite():
     for method in METHODS:
         nets = networks(tiny_config(method=method), RESOLUTION)
         assert {(method, name) for name, net in nets.items() if isinstance(net, tf.keras.Model)} <= set(cases())
-    assert classes - {'ResidualNetwork'} == built == set(INPUTS) == set(WRONG)
+    assert classes - {'ResidualNetwork', 'SignedDecoder'} == built == set(INPUTS) == set(WRONG)
 
 
 def test_variables_are_made_once_with_names_of_their_own(case):
