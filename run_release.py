@@ -7,7 +7,7 @@ import sys
 
 from dnnlib import cli
 from dnnlib.util import Log, UsageError, UserError, atomic_file, format_time, make_folder, printable, progress
-from release import books
+from release import books, books_flags
 
 RUN = 'results/digits-quickstart'
 REGISTRY = 'registry.sqlite'
@@ -74,7 +74,7 @@ def make_parser():
     form.add_argument('--csv', action='store_true', help='a table for spreadsheets')
     attribute.add_argument('--out', metavar='FILE', help='write the results to a new file instead of printing them')
 
-    books.add_commands(commands, registry)
+    books_flags.add_commands(commands, registry)
 
     demo = commands.add_parser('demo', help='train on digits, issue two users, attribute their images',
                                description='The whole path on bundled data, on the CPU, in some minutes.')

@@ -142,7 +142,7 @@ def atomic_folder(path, may_replace=None, private=False):
     path = os.path.abspath(path)
     parent = make_folder(os.path.dirname(path))
     with contextlib.ExitStack() as stack:
-        with _locked(parent):
+        with _alone_in(parent):
             _finish_replacing(path)
             _remove_leftovers(path)
             _check_free(path, may_replace)
@@ -152,7 +152,7 @@ def atomic_folder(path, may_replace=None, private=False):
             stack.enter_context(_locked(temporary))
         yield temporary
         os.chmod(temporary, 0o700 if private else _allowed(0o777))
-        with _locked(parent):
+        with _alone_in(parent):
             _check_free(path, may_replace)
             _put_in_place(temporary, path)
 
@@ -239,6 +239,11 @@ def _locked(path, wait=True):
         yield
     finally:
         os.close(descriptor)
+
+
+def _alone_in(folder):
+    """Locks a folder against others that write in it. One that is incomplete is its maker's, who holds its lock."""
+    return contextlib.nullcontext() if folder.endswith(INCOMPLETE) else _locked(folder)
 
 
 @contextlib.contextmanager
