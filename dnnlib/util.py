@@ -143,6 +143,7 @@ def atomic_folder(path, may_replace=None, private=False):
     parent = make_folder(os.path.dirname(path))
     with contextlib.ExitStack() as stack:
         with _alone_in(parent):
+            _finish_replacing(path)
             _remove_leftovers(path)
             _check_free(path, may_replace)
             temporary = _free_name(path)
@@ -157,7 +158,7 @@ def atomic_folder(path, may_replace=None, private=False):
 
 
 def _free_name(path):
-    """The name of a temporary file or folder for `path`, of none that is there. Needs the lock of the parent."""
+    """The name of a temporary file or folder for `path`, of none that is there."""
     parent, name = os.path.split(path)
     while True:
         temporary = os.path.join(parent, f'.{name}-{secrets.token_hex(4)}{INCOMPLETE}')
@@ -183,15 +184,21 @@ def _put_in_place(temporary, path):
     shutil.rmtree(replaced, ignore_errors=True)
 
 
-def _remove_leftovers(path):
-    """Removes what killed calls with the same `path` have left; a folder that one of them was replacing comes back."""
+def _finish_replacing(path):
+    """After a kill while a folder was being replaced: removes it if its successor is there, else brings it back."""
     parent, name = os.path.split(path)
     replaced = os.path.join(parent, f'.{name}{REPLACED}')
-    if os.path.isdir(replaced):
-        if os.path.lexists(path):
-            shutil.rmtree(replaced, ignore_errors=True)
-        else:
-            os.rename(replaced, path)
+    if not os.path.isdir(replaced):
+        return
+    if os.path.lexists(path):
+        shutil.rmtree(replaced, ignore_errors=True)
+    else:
+        os.rename(replaced, path)
+
+
+def _remove_leftovers(path):
+    """Removes what killed calls with the same `path` have left."""
+    parent, name = os.path.split(path)
     pattern = re.compile(re.escape(f'.{name}-') + '[a-z0-9_]{8}' + re.escape(INCOMPLETE))
     for found in filter(pattern.fullmatch, os.listdir(parent)):
         with contextlib.suppress(OSError), _locked(os.path.join(parent, found), wait=False):
@@ -247,18 +254,30 @@ def atomic_file(path, mode='w', private=False):
     removes, as in atomic_folder. With `private` the file becomes its owner's alone; otherwise the umask decides.
     """
     path = os.path.abspath(path)
+    _remove_leftovers(path)
     with contextlib.ExitStack() as stack:
-        with _alone_in(os.path.dirname(path)):
-            _remove_leftovers(path)
-            temporary = _free_name(path)
-            stack.callback(_remove, temporary)
-            file = stack.enter_context(open(temporary, mode, opener=_open_new))
-            stack.enter_context(_locked(temporary))
+        temporary, file = _begin_file(stack, path, mode)
         yield file
         file.flush()
         os.fsync(file.fileno())
         os.chmod(temporary, 0o600 if private else _allowed(0o666))
         os.replace(temporary, path)
+
+
+def _begin_file(stack, path, mode):
+    """(name, file) of a new temporary file, locked; closed and removed with the ExitStack.
+
+    It takes no lock of the folder: that may be a temporary one, which this process holds locked already.
+    """
+    while True:
+        temporary = _free_name(path)
+        stack.callback(_remove, temporary)
+        file = stack.enter_context(open(temporary, mode, opener=_open_new))
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(file, fcntl.LOCK_EX)
+        # Before it was locked, another process may have taken it for a leftover, and removed it.
+        if os.path.exists(temporary):
+            return temporary, file
 
 
 def _open_new(path, flags):

@@ -235,6 +235,13 @@ def test_what_kill_9_leaves_of_a_file_is_removed_by_the_next_write(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ['.x-abcdefg1.incomplete', '.x-abcdefgh', '.y-abcdefgh.incomplete', 'x']
 
 
+def test_a_file_is_written_within_a_folder_that_is_being_made(tmp_path):
+    with atomic_folder(str(tmp_path / 'x')) as folder:
+        write_json(os.path.join(folder, 'a.json'), 1)
+        write_json(os.path.join(folder, 'a.json'), 2)
+    assert os.listdir(tmp_path / 'x') == ['a.json'] and read_json(tmp_path / 'x' / 'a.json') == 2
+
+
 def mode(path):
     return stat.S_IMODE(os.stat(path).st_mode)
 

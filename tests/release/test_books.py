@@ -343,6 +343,21 @@ def test_export_and_import_go_round(note, registry, run):
     assert 'holds a registry already' in run('import', 'copy.jsonl', '--registry=new.sqlite')[2]
 
 
+def test_a_code_is_spelled_for_the_phone_and_found_again(registry, run):
+    code, words, _ = run('code', 'bob')
+    assert code == 0 and words.startswith('fp1')
+    assert run('code', f'--words={words.upper()}') == (0, 'bob\n', '')
+    typo = words[:6] + ('q' if words[6] != 'q' else 'p') + words[7:]
+    assert run('code', f'--words={typo}')[2].endswith('does not fit: character 7 may be wrong; read it again')
+    with registry.issue('cid', MODEL, 32) as pending:
+        pending.digest = DIGEST
+    other = run('code', 'cid')[1]
+    os.rename('registry.sqlite', 'old.sqlite')
+    issue(Registry('registry.sqlite', create=True), 'eve')
+    assert run('code', f'--words={other}')[2] == 'these words are a code, but of no instance in this registry'
+    assert run('code')[0] == run('code', 'ann', '--words=x')[0] == 2
+
+
 def test_that_codes_run_out_is_told_when_half_are_drawn(tmp_path):
     registry = Registry(tmp_path / 'r.sqlite', create=True)
     registry.register_model(MODEL, 8, minimum_distance=3)  # 256 codes, 37 within a distance of 2: 7 are certain
@@ -375,7 +390,7 @@ def test_every_flag_of_the_books_says_what_it_does(name, capsys):
     parser = run_release.make_parser()
     with pytest.raises(SystemExit):
         parser.parse_args([name, '--help'])
-    assert capsys.readouterr().out.startswith(f'usage: run_release.py {name} ')
+    assert re.match(rf'usage: \S+ {name} ', capsys.readouterr().out)
     [commands] = [action for action in parser._actions if action.dest == 'command']
     assert not [action.dest for action in commands.choices[name]._actions if not action.help]
     assert commands.choices[name].description.endswith('.')
