@@ -47,8 +47,8 @@ def main(args):
     model = snapshot.model(args.batch_size, noise_seed=args.seed if args.random_noise else None)
     for name in names:
         record = {'kimg': snapshot.kimg, **run_metric(name, model, dataset, options)}
-        print(json.dumps(record), flush=True)
         append_json_line(os.path.join(args.run, 'metrics.jsonl'), record)
+        print(json.dumps(record), flush=True)
 
 
 if __name__ == '__main__':

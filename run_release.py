@@ -106,6 +106,7 @@ def issue_command(args):
     names = read_names(args.names) if args.names else args.name
     from release.issue import issue, issuing_snapshot  # here, since it takes seconds to import
     from release.results import bits_needed
+    check_defaults(args)
     registry = books.open_registry(args, create=True)
     snapshot = issuing_snapshot(args.run, registry, args.kimg)
     known = [user.name for user in registry.list()]
@@ -130,6 +131,7 @@ def list_command(args):
     from fingerprints.codes import code_to_text
     if args.codes and not args.json:
         raise UsageError('--codes goes with --json; add it')
+    check_defaults(args)
     registry = books.open_registry(args)
     users = registry.list()
     codes = {name: code_to_text(code) for model in registry.models() if args.codes
@@ -146,6 +148,7 @@ def list_command(args):
 
 
 def revoke_command(args):
+    check_defaults(args)
     books.open_registry(args).revoke(args.name, args.reason)
     print(f'revoked {args.name}; images of that instance are still attributed')
 
@@ -158,6 +161,7 @@ def attribute_command(args):
         raise UserError(f'--out={args.out}: choose the name of a file that does not exist yet')
     if args.out:
         make_folder(os.path.dirname(os.path.abspath(args.out)))
+    check_defaults(args)
     inputs, others = find_inputs(args.image)
     registry = books.open_registry(args)
     from release.attribute import Attributor  # here, since it takes seconds to import
@@ -195,7 +199,7 @@ COMMANDS = {'issue': issue_command, 'list': list_command, 'revoke': revoke_comma
 
 def main(args):
     """Runs the subcommand; returns the exit code."""
-    if args.command != 'demo':
+    if args.command in books.COMMANDS:  # the others look at their own arguments first
         check_defaults(args)
     return COMMANDS[args.command](args)
 

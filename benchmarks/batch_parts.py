@@ -1,5 +1,6 @@
 """What --batch-per-replica saves and costs: `python -m benchmarks.batch_parts`; memory and time of a step."""
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from training.state import TrainState
 from training.step import TrainStep
 
 TIMED_STEPS = 3
+GIB = 2 ** 30
 
 
 def make_parser():
@@ -31,26 +33,25 @@ def make_parser():
     return parser
 
 
-def gibibytes():
-    """The most memory that this process has held so far, in GiB (ru_maxrss is in KiB on Linux)."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2 ** 20
-
-
 def measure(args, size):
-    """{'before': GiB with nothing but the networks, 'peak': GiB, 'seconds': of a step without lazy phases}."""
+    """What steps need: {'state': GiB of tensors before the first, 'tensors': GiB of them at most, 'process': GiB of
+    the whole process at most, 'seconds': CPU seconds of a step without lazy phases}."""
     share_cores(2)
     config = make_config(args.config, dict(
         fmap_base=args.fmap_base, batch_size=args.batch_size, batch_per_replica=size, impl='ref', tick_kimg=4))
     step = TrainStep(config, TrainState(config, args.resolution), tf.distribute.get_strategy())
     shape = [config.batch_size, args.resolution, args.resolution, 3]
     reals = tf.constant(np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8))
-    before = gibibytes()
+    state = tf.config.experimental.get_memory_info('CPU:0')['current']
     step.run(0, reals)  # every phase is due
     begun = time.process_time()
     for number in range(1, 1 + TIMED_STEPS):
         result = step.run(number, reals)
     next(iter(result.values())).numpy()
-    return {'before': before, 'peak': gibibytes(), 'seconds': (time.process_time() - begun) / TIMED_STEPS}
+    seconds = (time.process_time() - begun) / TIMED_STEPS
+    process = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # in KiB on Linux
+    tensors = tf.config.experimental.get_memory_info('CPU:0')['peak']
+    return {'state': state / GIB, 'tensors': tensors / GIB, 'process': process / GIB, 'seconds': seconds}
 
 
 def main(args):
@@ -58,18 +59,22 @@ def main(args):
         print(json.dumps(measure(args, args.one)))
         return
     first = None
-    print('  images at once   GiB at most   of it networks   CPU seconds a step   memory   time')
+    print('  images at once   GiB of tensors at most   state alone   of the process   CPU seconds a step   ratios')
     for text in args.parts.split(','):
         if not text.isdigit():
             raise UsageError(f'--parts={args.parts}: {text!r} is no number; expected such as 0,16,8,4')
         options = [f'--{name}={getattr(args, name.replace("-", "_"))}'
                    for name in ('config', 'resolution', 'fmap-base', 'batch-size')]
         command = [sys.executable, '-m', 'benchmarks.batch_parts', f'--one={text}', *options]
-        found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split('\n')[-2])
+        # One arena: freed memory is then used again, whichever thread asks for it.
+        result = subprocess.run(command, check=True, capture_output=True, text=True,
+                                env={**os.environ, 'MALLOC_ARENA_MAX': '1'})
+        found = json.loads(result.stdout.split('\n')[-2])
         first = first or found
-        memory, seconds = (found[name] / first[name] for name in ('peak', 'seconds'))
-        print(f'  {int(text) or args.batch_size:14}   {found["peak"]:11.2f}   {found["before"]:14.2f}   '
-              f'{found["seconds"]:18.1f}   x{memory:.2f}    x{seconds:.2f}', flush=True)
+        memory, seconds = (found[name] / first[name] for name in ('tensors', 'seconds'))
+        print(f'  {int(text) or args.batch_size:14}   {found["tensors"]:22.2f}   {found["state"]:11.2f}   '
+              f'{found["process"]:14.2f}   {found["seconds"]:18.1f}   '
+              f'x{memory:.2f} memory, x{seconds:.2f} time', flush=True)
 
 
 if __name__ == '__main__':

@@ -13,7 +13,7 @@ from datasets.sources import find_dataset
 from dnnlib import cli
 from dnnlib.images import to_float
 from dnnlib.perturbations import jpeg, tensors
-from dnnlib.perturbations.table import ALL_NAMES, CODEC, PAPER_NAMES, TRAINED, row_of
+from dnnlib.perturbations.table import CODEC, TRAINED, check_names, row_of
 from models.presets import PRESETS
 from models.stylegan2 import check_resolution
 from training.distribution import make_strategy, resolve_gpus
@@ -28,6 +28,8 @@ def make_parser():
     parser.add_argument('--config', choices=list(PRESETS), default='quickstart', help='preset of the training step')
     parser.add_argument('--resolution', type=int, default=64, help='image size')
     parser.add_argument('--batch-size', type=int, default=8, help='images per step')
+    parser.add_argument('--perturbations', default=','.join((*TRAINED, CODEC)),
+                        help='comma-separated: names, all, paper (default: every one that can be trained against)')
     parser.add_argument('--rounds', type=int, default=5, help='rounds; the median counts')
     parser.add_argument('--steps', type=int, default=10, help='steps per round')
     parser.add_argument('--dataset', help='a dataset on whose images the two JPEGs are compared (default: none)')
@@ -49,18 +51,17 @@ def with_gradient(operation):
     return run
 
 
-def operations():
-    """{what: an operation (images, seed) -> images}: each alone, in the middle of its range, and `perturb`."""
+def operations(names):
+    """{what: an operation (images, seed) -> images}: each alone, in the middle of its range, and `perturb` by them."""
     def alone(name):
         row = row_of(name)
         value = row.strengths[0] if row.mild is None else (row.mild + row.severe) / 2
         return lambda images, seed: tensors.apply(name, images, tf.fill([len(images)], float(value)), seed)
 
-    def drawn(names):
-        return lambda images, seed: tensors.perturb(images, seed, names, 1.0)
+    def drawn(images, seed):
+        return tensors.perturb(images, seed, names, 1.0)
 
-    return {**{name: alone(name) for name in (*TRAINED, CODEC)},
-            'perturb by one of paper': drawn(PAPER_NAMES), 'perturb by one of all': drawn(ALL_NAMES)}
+    return {**{name: alone(name) for name in names}, 'perturb by one of these': drawn}
 
 
 def seconds(function, images, args):
@@ -98,13 +99,14 @@ def compare_jpegs(images):
 
 def main(args):
     check_resolution(args.resolution)
+    names = check_names(args.perturbations)
     step = step_seconds(args)
     print(f'{args.config} at {args.resolution}x{args.resolution}, batch {args.batch_size}, TensorFlow '
           f'{tf.__version__}: a step takes {1e3 * step:.1f} ms')
     size = [args.batch_size, args.resolution, args.resolution, 3]
     images = tf.random.stateless_uniform(size, [0, 0], -1, 1)
     print(f'{"forward and gradient":26}{"ms":>8}{"of a step":>12}{"to compile, s":>15}')
-    for name, operation in operations().items():
+    for name, operation in operations(names).items():
         compiling, taken = seconds(with_gradient(operation), images, args)
         print(f'{name:26}{1e3 * taken:8.1f}{taken / step:12.1%}{compiling:15.1f}', flush=True)
     if args.dataset:

@@ -228,10 +228,12 @@ def _make_digits(path):
 def _command(name_or_path, data_dir):
     """The dataset_tool call that makes a missing dataset."""
     stem = os.path.splitext(os.path.basename(os.path.normpath(name_or_path)))[0]
-    out = f'--out={shlex.quote(os.path.join(data_dir, stem))}'
-    if name_or_path == 'digits':
+    is_absent_path = os.path.dirname(name_or_path) and not os.path.exists(name_or_path)
+    out = f'--out={shlex.quote(name_or_path if is_absent_path else os.path.join(data_dir, stem))}'
+    known = stem if name_or_path == stem or is_absent_path else None
+    if known == 'digits':
         return f'python dataset_tool.py digits {out}'
-    if name_or_path in PAPER:
-        return f'python dataset_tool.py {name_or_path} --source=FOLDER_OR_ZIP {out}'
+    if known in PAPER:
+        return f'python dataset_tool.py {known} --source=FOLDER_OR_ZIP {out}'
     source = shlex.quote(name_or_path) if os.path.exists(name_or_path) else 'FOLDER_OR_ZIP'
     return f'python dataset_tool.py {source} {out} --resolution=128'

@@ -5,6 +5,7 @@ import difflib
 import errno
 import logging
 import os
+import re
 import signal
 import sys
 import threading
@@ -75,7 +76,7 @@ class ArgumentParser(argparse_flags.ArgumentParser):
 
     def error(self, message):
         known = self._options()
-        words = [word.split('=')[0] for word in message.split() if word.startswith('--')]
+        words = [word.split('=')[0].rstrip(':') for word in message.split() if word.startswith('--')]
         near = [match for word in words if word not in known for match in difflib.get_close_matches(word, known, n=1)]
         hint = f'; did you mean {near[0]}?' if near else f'; {self.prog} --help lists what there is'
         self.exit(2, f'{self.prog}: error: {message}{hint}\n')
@@ -266,8 +267,12 @@ def refused(error):
         name = f' {error.filename}' if error.filename else ''
         return f'cannot read or write{name}: {error.strerror}; {REMEDIES[error.errno]}'
     tensorflow = sys.modules.get('tensorflow')  # if it was not imported, the error is not its
+    if tensorflow and isinstance(error, tensorflow.errors.ResourceExhaustedError) and 'OOM' in error.message:
+        shape = re.search(r'shape\[[\d,]*\]', error.message)
+        return f'not enough memory ({shape[0] if shape else "no more to be had"}); ask for less at once'
     if tensorflow and isinstance(error, tensorflow.errors.OpError):
         found = [number for number in REMEDIES if os.strerror(number) in str(error.message)]
         if found:
-            return f'cannot read or write {error.message}; {REMEDIES[found[0]]}'
+            message = re.sub(r'\{\{.*?\}\} *| *\[Op:\w+\]', '', error.message)  # where in TensorFlow it came up
+            return f'cannot read or write {message}; {REMEDIES[found[0]]}'
     return None

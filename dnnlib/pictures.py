@@ -2,6 +2,8 @@
 import numpy as np
 from PIL import Image, ImageDraw
 
+from dnnlib.util import atomic_file
+
 LABEL = 96    # pixels of width for the labels on the left
 CAPTION = 16  # pixels of height for a caption below a tile
 
@@ -29,7 +31,13 @@ def grid(images, columns):
 
 def save_grid(path, images, columns, zoom=1):
     """Saves uint8 images [N, H, W, 3] as one PNG grid, each pixel repeated `zoom` times each way."""
-    Image.fromarray(enlarge(grid(images, columns), zoom)).save(path, format='PNG')
+    save_png(path, Image.fromarray(enlarge(grid(images, columns), zoom)))
+
+
+def save_png(path, image):
+    """Saves a Pillow image as a PNG that is whole or not there."""
+    with atomic_file(path, 'wb') as file:
+        image.save(file, format='PNG')
 
 
 def labelled_rows(rows, labels, captions=None, zoom=1):

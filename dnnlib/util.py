@@ -142,7 +142,8 @@ def atomic_folder(path, may_replace=None, private=False):
     path = os.path.abspath(path)
     parent = make_folder(os.path.dirname(path))
     with contextlib.ExitStack() as stack:
-        with _locked(parent):
+        with _alone_in(parent):
+            _finish_replacing(path)
             _remove_leftovers(path)
             _check_free(path, may_replace)
             temporary = _free_name(path)
@@ -151,13 +152,13 @@ def atomic_folder(path, may_replace=None, private=False):
             stack.enter_context(_locked(temporary))
         yield temporary
         os.chmod(temporary, 0o700 if private else _allowed(0o777))
-        with _locked(parent):
+        with _alone_in(parent):
             _check_free(path, may_replace)
             _put_in_place(temporary, path)
 
 
 def _free_name(path):
-    """The name of a temporary file or folder for `path`, of none that is there. Needs the lock of the parent."""
+    """The name of a temporary file or folder for `path`, of none that is there."""
     parent, name = os.path.split(path)
     while True:
         temporary = os.path.join(parent, f'.{name}-{secrets.token_hex(4)}{INCOMPLETE}')
@@ -183,15 +184,21 @@ def _put_in_place(temporary, path):
     shutil.rmtree(replaced, ignore_errors=True)
 
 
-def _remove_leftovers(path):
-    """Removes what killed calls with the same `path` have left; a folder that one of them was replacing comes back."""
+def _finish_replacing(path):
+    """After a kill while a folder was being replaced: removes it if its successor is there, else brings it back."""
     parent, name = os.path.split(path)
     replaced = os.path.join(parent, f'.{name}{REPLACED}')
-    if os.path.isdir(replaced):
-        if os.path.lexists(path):
-            shutil.rmtree(replaced, ignore_errors=True)
-        else:
-            os.rename(replaced, path)
+    if not os.path.isdir(replaced):
+        return
+    if os.path.lexists(path):
+        shutil.rmtree(replaced, ignore_errors=True)
+    else:
+        os.rename(replaced, path)
+
+
+def _remove_leftovers(path):
+    """Removes what killed calls with the same `path` have left."""
+    parent, name = os.path.split(path)
     pattern = re.compile(re.escape(f'.{name}-') + '[a-z0-9_]{8}' + re.escape(INCOMPLETE))
     for found in filter(pattern.fullmatch, os.listdir(parent)):
         with contextlib.suppress(OSError), _locked(os.path.join(parent, found), wait=False):
@@ -234,6 +241,11 @@ def _locked(path, wait=True):
         os.close(descriptor)
 
 
+def _alone_in(folder):
+    """Locks a folder against others that write in it. One that is incomplete is its maker's, who holds its lock."""
+    return contextlib.nullcontext() if folder.endswith(INCOMPLETE) else _locked(folder)
+
+
 @contextlib.contextmanager
 def atomic_file(path, mode='w', private=False):
     """Opens a temporary file beside `path` that replaces `path` when the block ends well, and vanishes when not.
@@ -242,18 +254,30 @@ def atomic_file(path, mode='w', private=False):
     removes, as in atomic_folder. With `private` the file becomes its owner's alone; otherwise the umask decides.
     """
     path = os.path.abspath(path)
+    _remove_leftovers(path)
     with contextlib.ExitStack() as stack:
-        with _locked(os.path.dirname(path)):
-            _remove_leftovers(path)
-            temporary = _free_name(path)
-            stack.callback(_remove, temporary)
-            file = stack.enter_context(open(temporary, mode, opener=_open_new))
-            stack.enter_context(_locked(temporary))
+        temporary, file = _begin_file(stack, path, mode)
         yield file
         file.flush()
         os.fsync(file.fileno())
         os.chmod(temporary, 0o600 if private else _allowed(0o666))
         os.replace(temporary, path)
+
+
+def _begin_file(stack, path, mode):
+    """(name, file) of a new temporary file, locked; closed and removed with the ExitStack.
+
+    It takes no lock of the folder: that may be a temporary one, which this process holds locked already.
+    """
+    while True:
+        temporary = _free_name(path)
+        stack.callback(_remove, temporary)
+        file = stack.enter_context(open(temporary, mode, opener=_open_new))
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(file, fcntl.LOCK_EX)
+        # Before it was locked, another process may have taken it for a leftover, and removed it.
+        if os.path.exists(temporary):
+            return temporary, file
 
 
 def _open_new(path, flags):

@@ -157,7 +157,7 @@ def _postgresql_engine(url, timeout):
     try:
         engine = sa.create_engine(url, poolclass=sa.NullPool, connect_args={'connect_timeout': 10})
     except ModuleNotFoundError as error:
-        raise UserError(f"PostgreSQL needs the package {error.name}; pip install 'psycopg[binary]'") from None
+        raise UserError(f"PostgreSQL needs the package {error.name}; pip install -e '.[postgresql]'") from None
 
     @sa.event.listens_for(engine, 'begin')
     def begin(connection):

@@ -4,7 +4,7 @@ from typing import Optional
 
 import numpy as np
 
-from dnnlib.pictures import labelled_rows, residual
+from dnnlib.pictures import labelled_rows, residual, save_png
 from fingerprints.matching import Attribution
 from fingerprints.statistics import threshold
 from release.attribute import Result
@@ -55,4 +55,4 @@ def residual_picture(path: str, images: dict[str, np.ndarray], names: Sequence[s
     """
     first, second = names[:2]
     rows = [images[name] for name in names] + [residual(images[first], images[second], AMPLIFICATION)]
-    labelled_rows(rows, [*names, f'{first}-{second} x{AMPLIFICATION}'], zoom=zoom).save(path, format='PNG')
+    save_png(path, labelled_rows(rows, [*names, f'{first}-{second} x{AMPLIFICATION}'], zoom=zoom))

@@ -26,7 +26,7 @@ def as_text(result: Result, context: dict[str, Any]) -> str:
     found = result.attribution
     tried = f', {result.alignment}' if result.alignment else ''
     return (f'{quoted(result.path)}: {_verdict(result)}{tried}  {found.matching} of {found.num_bits} bits match  '
-            f'p {found.p_value:.2g}, corrected for {found.users} users')
+            f'p {found.p_value:.2g}, corrected for {_tried(found.users, context.get("alignments", 1))}')
 
 
 def _verdict(result):
@@ -106,18 +106,19 @@ class Tally:
 def bits_needed(num_bits: int, users: int, fpr: float, num_alignments: int = 1) -> str:
     """One line: how many of the bits must match for a user to be named, or that no number suffices and what would."""
     needed = threshold(num_bits, users, fpr, num_alignments=num_alignments)
-    tried = f' and {num_alignments} alignments' if num_alignments > 1 else ''
+    tried = _tried(users, num_alignments)
     if needed is not None:
-        return f'{needed} of {num_bits} bits must match at --fpr={fpr:g} with {_users(users)}{tried}'
+        return f'{needed} of {num_bits} bits must match at --fpr={fpr:g} with {tried}'
     reachable = users * num_alignments * 2.0 ** -num_bits
     least = math.ceil(math.log2(users * num_alignments / fpr))
     remedy = f'the strictest rate possible is {_rounded_up(reachable)}' if reachable < 1 else 'no rate is possible'
-    return (f'{num_bits} bits are too few for {_users(users)}{tried} at --fpr={fpr:g}, no image can be named: '
+    return (f'{num_bits} bits are too few for {tried} at --fpr={fpr:g}, no image can be named: '
             f'{remedy}; a model for this rate needs {least} bits or more')
 
 
-def _users(count):
-    return f'{count} user{"" if count == 1 else "s"}'
+def _tried(users, alignments):
+    """The comparisons that a p-value is corrected for, in words."""
+    return f'{users} user{"" if users == 1 else "s"}' + (f' and {alignments} alignments' if alignments > 1 else '')
 
 
 def _rounded_up(rate):

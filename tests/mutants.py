@@ -1,6 +1,6 @@
 """Damaged images of every format that Pillow can write, for tests of the decoder; also a program that tries many.
 
-    python tests/mutants.py 20000      prints what came of them, the slowest, and the most memory used
+    python tests/mutants.py 20000 1    how many, and a seed; prints what came of them, the slowest, the most memory used
 """
 import collections
 import faulthandler
@@ -94,11 +94,11 @@ def attempt(data, side=None):
     return 'decoded'
 
 
-def main(count):
+def main(count, seed=1):
     """Decodes `count` mutants and prints the outcome."""
     faulthandler.enable()
     warnings.filterwarnings('ignore', module=r'PIL\.')
-    random, made, outcomes = np.random.RandomState(1), originals(), collections.Counter()
+    random, made, outcomes = np.random.RandomState(seed), originals(), collections.Counter()
     slowest, slow_format, begun = 0, '', time.time()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for number in range(count):
@@ -119,4 +119,4 @@ def main(count):
 
 
 if __name__ == '__main__':
-    main(int(sys.argv[1]))
+    main(*map(int, sys.argv[1:]))

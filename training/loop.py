@@ -29,7 +29,7 @@ from training.config import FIELDS, OPTIONS, to_record
 from training.distribution import make_strategy, training_batches, worker
 from training.grids import write_grids
 from training.initial import take_over
-from training.snapshot import SNAPSHOTS, list_snapshots
+from training.snapshot import SNAPSHOTS, list_snapshots, remove_unfinished
 from training.state import TrainState, restore
 from training.step import TrainStep
 from training.ticks import Ticks
@@ -60,8 +60,17 @@ def train(plan, dataset, strategy=None):
     check_networks(plan.config, dataset.resolution)
     check_metrics(metric_names(plan.config))
     make_folder(plan.run_dir)
+    check_run_folder(plan.run_dir)
     with _only_run(plan.run_dir, worker(strategy)[0]):
         return Loop(plan, dataset, strategy).run()
+
+
+def check_run_folder(run_dir):
+    """Raises UserError for a folder of anything else: a run writes files of its own names, and cuts some of them."""
+    names = [name for name in os.listdir(run_dir) if not name.startswith('.')]
+    path = os.path.join(run_dir, OPTIONS)
+    if names and not (os.path.exists(path) and 'config' in read_json(path)):
+        raise UserError(f'{run_dir} holds files that no training made ({min(names)}); name a new or empty --run-dir')
 
 
 def metric_names(config):
@@ -72,7 +81,7 @@ def metric_names(config):
 @contextlib.contextmanager
 def _only_run(run_dir, index):
     """Refuses a second process that trains in the same run folder as the same worker."""
-    with open(os.path.join(run_dir, f'.lock{index}'), 'w') as file:
+    with open(os.path.join(run_dir, f'.lock{index}'), 'a') as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -163,7 +172,8 @@ class Loop:
             self._save()
         if self._any_asked(deferred):
             if not snapshot_due:
-                self._save_preempted()
+                preemption.save(self._preempted(), self.state.checkpoint(), self.ticks.kimg, self.ticks.history)
+            self.log(f'stopped after {self.ticks.next_image} images; the same command goes on from there')
             deferred.stop()
         if snapshot_due:
             with deferred.lifted():  # the snapshot is kept, and a resumed run measures it anew
@@ -181,13 +191,13 @@ class Loop:
 
     def _save(self):
         """Saves the snapshot of the present kimg."""
-        with private_files():
-            self.manager.save(checkpoint_number=self.ticks.kimg)
+        try:
+            with private_files():
+                self.manager.save(checkpoint_number=self.ticks.kimg)
+        except BaseException:
+            remove_unfinished(self.plan.run_dir)
+            raise
         preemption.remove(self._preempted())
-
-    def _save_preempted(self):
-        preemption.save(self._preempted(), self.state.checkpoint(), self.ticks.kimg, self.ticks.history)
-        self.log(f'stopped after {self.ticks.next_image} images; the same command goes on from there')
 
     def _preempted(self):
         """Where this worker's state is kept when the run is told to stop."""
@@ -213,6 +223,8 @@ class Loop:
 
         Returns (the snapshot's path or None, the Preempted or None), at most one of them.
         """
+        if self.chief:
+            remove_unfinished(self.plan.run_dir)
         kimg, path = (list_snapshots(self.plan.run_dir) or [(-1, None)])[-1]
         preempted = preemption.find(self.path(preemption.PREEMPTED))
         if preempted and preempted.kimg >= kimg:

@@ -12,7 +12,7 @@ import tensorflow as tf
 from dnnlib.util import atomic_folder, private_files, read_json, write_json
 
 PREEMPTED = 'preempted'
-STATE, TICK = 'state', 'tick.json'
+STATE, TICK, INDEX = 'state-1', 'tick.json', 'checkpoint'  # TensorFlow adds the number, and the index
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Preempted:
 def save(folder: str, checkpoint: tf.train.Checkpoint, kimg: int, history: list[dict]) -> None:
     """Writes the present state to `folder`, in place of an earlier one. Raises UserError if anything else is in it."""
     with atomic_folder(folder, may_replace=_is_ours, private=True) as temporary, private_files():
-        checkpoint.write(os.path.join(temporary, STATE))
+        checkpoint.save(os.path.join(temporary, STATE[:-2]))
         steps = [{name: float(np.asarray(value, np.float32)) for name, value in step.items()} for step in history]
         write_json(os.path.join(temporary, TICK), {'kimg': kimg, 'history': steps})
 
@@ -53,4 +53,4 @@ def remove(folder: str) -> None:
 
 
 def _is_ours(folder):
-    return all(name == TICK or name.startswith(f'{STATE}.') for name in os.listdir(folder))
+    return all(name in (TICK, INDEX) or name.startswith(f'{STATE}.') for name in os.listdir(folder))

@@ -30,6 +30,13 @@ def list_snapshots(run_dir, folder=SNAPSHOTS):
     return sorted(found)
 
 
+def remove_unfinished(run_dir):
+    """Removes what saves that were cut off (by a kill, a full disk) have left. No other process may be saving there."""
+    for folder in glob.glob(os.path.join(glob.escape(run_dir), SNAPSHOTS, 'snapshot-*_temp')):
+        if re.fullmatch(r'snapshot-\d+_temp', os.path.basename(folder)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 class Snapshot:
     """A trained model as metrics, grids and instances use it.
 

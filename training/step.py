@@ -74,7 +74,8 @@ class TrainStep:
                 loss = loss * (phase.interval / self.replicas)
             return tape.gradient(loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO), statistics
 
-        gradients, statistics = mean_over_parts(part_gradients, self.parts)
+        with tf.control_dependencies(tracked):  # not beside the pass that measured it
+            gradients, statistics = mean_over_parts(part_gradients, self.parts)
         for name in phase.trains:
             self.state.optimizers[name].apply_gradients(zip(gradients[name], variables[name]))
         return statistics
@@ -122,5 +123,8 @@ def mean_over_parts(function, parts):
     def add(index, total):
         return index + 1, tf.nest.map_structure(tf.add, total, function(index))
 
-    _, total = tf.while_loop(lambda index, _: index < parts, add, (tf.constant(1), total), parallel_iterations=1)
+    # The loop would else begin beside the first part, and the memory of two be needed.
+    with tf.control_dependencies(tf.nest.flatten(total)):
+        second = tf.identity(1)
+    _, total = tf.while_loop(lambda index, _: index < parts, add, (second, total), parallel_iterations=1)
     return tf.nest.map_structure(lambda value: value / parts, total)

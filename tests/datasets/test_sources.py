@@ -184,6 +184,8 @@ def test_a_dataset_is_found_by_name_and_by_path(tmp_path, monkeypatch):
 @pytest.mark.parametrize('name, command', [
     ('celeba', 'dataset_tool.py celeba --source=FOLDER_OR_ZIP --out=data/celeba'),
     ('my photos.zip', "dataset_tool.py 'my photos.zip' '--out=data/my photos' --resolution=128"),
+    ('there/celeba', 'dataset_tool.py celeba --source=FOLDER_OR_ZIP --out=there/celeba'),
+    ('there/digits', 'dataset_tool.py digits --out=there/digits'),
     ('nowhere', 'dataset_tool.py FOLDER_OR_ZIP --out=data/nowhere --resolution=128')])
 def test_a_missing_dataset_is_told_with_the_command_that_makes_it(tmp_path, monkeypatch, name, command):
     monkeypatch.chdir(tmp_path)

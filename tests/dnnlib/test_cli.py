@@ -26,7 +26,8 @@ cli.run(parser, main)
 
 @pytest.mark.parametrize('flags, code, error', [
     ([], 0, ''), (['--num_gpus=3'], 0, ''), (['--num-gpus', '3'], 0, ''),
-    (['--num-gpu=3'], 2, 'did you mean --num-gpus?'), (['--num-gpus=x'], 2, "invalid int value: 'x'"),
+    (['--num-gpu=3'], 2, 'did you mean --num-gpus?'),
+    (['--num-gpus=x'], 2, "invalid int value: 'x'; x.py --help lists"),
     (['--fail=OSError', '--num-gpus=28'], 1,
      'x.py: error: cannot read or write x/y: No space left on device; make room or choose another folder'),
     (['--fail=OSError', '--num-gpus=30'], 1, 'x/y: Read-only file system; check its permissions'),
@@ -165,7 +166,10 @@ def test_help_has_no_empty_defaults():
 
 def test_tensorflows_errors_of_the_disk():
     import tensorflow as tf
-    error = tf.errors.ResourceExhaustedError(None, None, 'out/variables; No space left on device [Op:SaveV2]')
-    assert cli.refused(error).endswith('make room or choose another folder')
-    assert cli.refused(tf.errors.ResourceExhaustedError(None, None, 'OOM when allocating tensor')) is None
+    message = '{{function_node __wrapped__SaveV2_device_/job:localhost}} out/state; No space left on device [Op:SaveV2]'
+    assert cli.refused(tf.errors.ResourceExhaustedError(None, None, message)) == (
+        'cannot read or write out/state; No space left on device; make room or choose another folder')
+    error = tf.errors.ResourceExhaustedError(None, None, 'OOM when allocating tensor with shape[64,8000] of float')
+    assert cli.refused(error) == 'not enough memory (shape[64,8000]); ask for less at once'
+    assert cli.refused(tf.errors.InvalidArgumentError(None, None, 'incompatible shapes')) is None
     assert cli.refused(KeyError('x')) is None

@@ -28,6 +28,7 @@ from dnnlib.util import (
     sha256_folder,
     write_json,
 )
+from helpers import ROOT
 
 
 @pytest.mark.parametrize('seconds, text', [
@@ -59,6 +60,21 @@ def test_atomic_folder(tmp_path):
         with atomic_folder(str(tmp_path / 'failed')):
             raise ZeroDivisionError
     assert os.listdir(tmp_path) == ['done']
+
+
+def test_files_and_folders_within_an_unfinished_folder(tmp_path):
+    """In a process of its own: to wait for a lock that one holds oneself is to wait for ever."""
+    code = """if True:
+        import os, sys
+        from dnnlib.util import atomic_folder, read_json, write_json
+        with atomic_folder(sys.argv[1]) as outer:
+            write_json(os.path.join(outer, 'manifest.json'), {'a': 1})
+            with atomic_folder(os.path.join(outer, 'inner')) as inner:
+                write_json(os.path.join(inner, 'b.json'), {'b': 2})
+        print(read_json(os.path.join(sys.argv[1], 'manifest.json')), os.listdir(os.path.join(sys.argv[1], 'inner')))"""
+    result = subprocess.run([sys.executable, '-c', code, str(tmp_path / 'made')], cwd=ROOT, timeout=60, text=True,
+                            capture_output=True)
+    assert result.stdout == "{'a': 1} ['b.json']\n", result.stderr
 
 
 HOLD = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'hold_folder.py')
@@ -217,6 +233,13 @@ def test_what_kill_9_leaves_of_a_file_is_removed_by_the_next_write(tmp_path):
         assert (tmp_path / 'x').read_text() == 'second'
     assert (tmp_path / 'x').read_text() == 'first'
     assert sorted(os.listdir(tmp_path)) == ['.x-abcdefg1.incomplete', '.x-abcdefgh', '.y-abcdefgh.incomplete', 'x']
+
+
+def test_a_file_is_written_within_a_folder_that_is_being_made(tmp_path):
+    with atomic_folder(str(tmp_path / 'x')) as folder:
+        write_json(os.path.join(folder, 'a.json'), 1)
+        write_json(os.path.join(folder, 'a.json'), 2)
+    assert os.listdir(tmp_path / 'x') == ['a.json'] and read_json(tmp_path / 'x' / 'a.json') == 2
 
 
 def mode(path):

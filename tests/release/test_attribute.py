@@ -166,7 +166,7 @@ def test_two_users_over_the_threshold_are_both_told_and_none_is_named(marked, tm
 def test_a_tie_is_told(marked, attribute, monkeypatch, capsys):
     """The registry refuses equal codes, so the second user's is slipped in behind it."""
     codes = Registry.codes
-    monkeypatch.setattr(Registry, 'codes', lambda self: (codes(self)[0], codes(self)[1][[0, 0]]))
+    monkeypatch.setattr(Registry, 'codes', lambda *of: (codes(*of)[0], codes(*of)[1][[0, 0]]))
     assert attribute(marked[2]) == 3
     assert 'no user, for 2 reach the 15 bits needed, the best two in equally many bits' in capsys.readouterr().out
     assert attribute(marked[2], '--json') == 3

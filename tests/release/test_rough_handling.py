@@ -1,8 +1,10 @@
-"""run_release.py and dataset_tool.py as they are handled: nothing of the owner's is lost, whatever breaks off."""
+"""All scripts as they are handled: nothing of the owner's is lost, whatever breaks off."""
 import hashlib
+import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -12,13 +14,17 @@ import pytest
 from PIL import Image
 
 import dataset_tool
+import run_generator
+import run_metrics
 import run_release
+import run_training
 from dnnlib import cli
 from dnnlib.util import UserError
 from fingerprints.registry import Registry
+from helpers import ROOT, TINY, flags_of
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-SCRIPTS = {'run_release.py': run_release, 'dataset_tool.py': dataset_tool}
+SCRIPTS = {'run_release.py': run_release, 'dataset_tool.py': dataset_tool, 'run_training.py': run_training,
+           'run_metrics.py': run_metrics, 'run_generator.py': run_generator}
 OWN = ('notes.txt', 'instances/contract.pdf', 'instances/.zoe-12345678/key', 'data/.photos-abcdefgh/draft',
        'data/digits.txt', 'images/precious.png', 'preview.png', 'manifest.json')
 
@@ -60,6 +66,10 @@ def place(run_dir, tmp_path, monkeypatch):
 
 
 RUN = '--run=run'
+# One phase, so that it is traced in seconds.
+SHORT = {**TINY, 'total_kimg': 1, 'lambda_consistency': 0, 'path_length_interval': 0, 'r1_interval': 0}
+TRAIN = ['run_training.py', '--config=quickstart', '--dataset=data/photos', '--num-gpus=0',
+         *flags_of(SHORT)]
 COMMANDS = [  # in order; the exit code, what may change, the command
     (0, 'registry.sqlite', ['run_release.py', 'issue', 'alice', RUN]),
     (1, '', ['run_release.py', 'issue', 'alice', RUN]),
@@ -82,6 +92,27 @@ COMMANDS = [  # in order; the exit code, what may change, the command
     (1, '', ['dataset_tool.py', 'photos', '--resolution=64', '--out=data/photos', '--force']),
     (0, '', ['dataset_tool.py', 'verify', 'data/photos']),
     (1, '', ['dataset_tool.py', 'verify', 'instances']),
+    (0, '', [*TRAIN, '--run-dir=trained', '--dry-run']),
+    (2, '', [*TRAIN, '--run-dir=trained', '--metrics=foo']),
+    (0, '', [*TRAIN, '--run-dir=trained']),
+    (0, 'trained/', [*TRAIN, '--run-dir=trained']),
+    (1, '', [*TRAIN, '--run-dir=trained', '--learning-rate=1']),
+    (1, '', [*TRAIN, '--run-dir=images']),
+    (1, '', [*TRAIN, '--run-dir=.']),
+    (1, '', [*TRAIN, '--run-dir=notes.txt']),
+    (0, '', ['run_metrics.py', RUN, '--num-images=8']),
+    (0, 'run/metrics.jsonl', ['run_metrics.py', RUN, '--num-images=8']),
+    (1, '', ['run_metrics.py', RUN, '--metrics=fid', '--dataset=nowhere']),
+    (1, '', ['run_metrics.py', '--run=instances']),
+    (0, '', ['run_generator.py', RUN, '--side=2']),
+    (0, 'run/pictures/', ['run_generator.py', RUN, '--side=2']),
+    (0, '', ['run_generator.py', RUN, '--side=2', '--out=images']),
+    (1, '', ['run_generator.py', RUN, '--side=2', '--out=images']),
+    (1, '', ['run_generator.py', RUN, '--side=2', '--out=notes.txt']),
+    (0, '', ['run_generator.py', '--instance=instances/alice', '--side=2', '--out=drawn']),
+    (1, '', ['run_generator.py', '--instance=instances/alice', '--side=2', '--out=drawn']),
+    (1, '', ['run_generator.py', '--instance=instances/alice', '--side=2', '--out=images']),
+    (1, '', ['run_release.py', 'demo', '--out=.']),
 ]
 
 
@@ -89,7 +120,7 @@ def test_no_command_removes_or_changes_what_it_has_not_made(place):
     for expected, may_change, words in COMMANDS:
         before = tree(place)
         code = call(*words)
-        assert code == expected, words
+        assert code == expected, (words, code)
         after = tree(place)
         lost = [name for name, digest in before.items() if after.get(name) != digest
                 and not (may_change and name.startswith(may_change))]
@@ -122,8 +153,9 @@ def test_splits_too_small_to_be_useful_are_noted(place, capsys):
 
 
 def start(*words):
+    """Starts a script that gives way to this process: on a busy machine it would be done before it can be ended."""
     return subprocess.Popen([sys.executable, os.path.join(ROOT, words[0]), *words[1:]], text=True,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=lambda: os.nice(10))
 
 
 def when_begun(process, folder, name):
@@ -166,6 +198,37 @@ def test_after_kill_9_the_same_command_works_and_cleans_up(place, words, folder,
         assert [user.name for user in Registry('registry.sqlite').list()] == ['zoe']
 
 
+METRICS = ('run_metrics.py', RUN, '--num-images=64', '--metrics=' + ','.join(['bit_accuracy'] * 99))
+DRAW = ('run_generator.py', '--instance=instances/alice', '--side=64', '--out=drawn')
+
+
+@pytest.mark.parametrize('number, code', [(signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+def test_measuring_that_is_ended_leaves_whole_lines(place, number, code):
+    before = tree(place)
+    process = start(*METRICS)
+    first = process.stdout.readline()
+    process.send_signal(number)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == code and error == ('run_metrics.py: terminated\n' if code > 0 else '')
+    after = tree(place)
+    assert set(after) - set(before) == {'run/metrics.jsonl'} and before.items() <= after.items()
+    assert json.loads(first) in [json.loads(line) for line in (place / 'run' / 'metrics.jsonl').open()]
+
+
+@pytest.mark.parametrize('number, code', [(signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+def test_drawing_that_is_ended_leaves_no_half_folder(place, released, number, code):
+    shutil.copytree(os.path.join(released[2], 'alice'), 'instances/alice')
+    before = tree(place)
+    process = when_begun(start(*DRAW), '.', 'drawn')
+    process.send_signal(number)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == code and error == ('run_generator.py: terminated\n' if code > 0 else '')
+    assert code < 0 or tree(place) == before
+    assert call(*DRAW[:2], '--side=2', '--out=drawn') == 0
+    assert {name for name in tree(place) if name not in before} == {'drawn', *(
+        f'drawn/{name}.png' for name in ('0000', '0001', '0002', '0003', 'grid'))}
+
+
 @pytest.fixture
 def disk(place):
     """Mounts a file system that is full, or one that is read-only, at PLACE/disk."""
@@ -190,7 +253,11 @@ def disk(place):
 WRITING = [('run_release.py', 'issue', 'zoe', RUN, '--out=disk/instances'),
            ('run_release.py', 'issue', 'zoe', RUN, '--registry=disk/new.sqlite'),
            ('run_release.py', 'attribute', 'photos', RUN, '--out=disk/a.csv', '--csv'),
-           ('dataset_tool.py', 'digits', '--out=disk/digits')]
+           ('dataset_tool.py', 'digits', '--out=disk/digits'),
+           ('run_training.py', '--config=quickstart', '--data-dir=data', '--run-dir=disk/trained'),
+           ('run_metrics.py', RUN, '--num-images=8'),
+           ('run_generator.py', RUN, '--side=2', '--out=disk/pictures'),
+           ('run_generator.py', '--instance=instances/alice', '--side=2', '--out=disk/drawn')]
 
 
 @pytest.mark.parametrize('words', WRITING, ids=lambda words: ' '.join(words[:2]) + words[-1])
@@ -198,6 +265,7 @@ WRITING = [('run_release.py', 'issue', 'zoe', RUN, '--out=disk/instances'),
                                              ('ro', 'Read-only file system|cannot be written|cannot be opened')])
 def test_a_disk_that_takes_nothing_is_told_in_one_line(place, disk, words, options, reason):
     call('run_release.py', 'issue', 'alice', RUN)
+    os.symlink('../disk/metrics.jsonl', 'run/metrics.jsonl')
     disk(options)
     before = tree('disk')
     module = SCRIPTS[words[0]]
@@ -206,5 +274,5 @@ def test_a_disk_that_takes_nothing_is_told_in_one_line(place, disk, words, optio
     line = str(caught.value) if isinstance(caught.value, UserError) else cli.refused(caught.value)
     assert re.search(reason, line) and '\n' not in line, line
     left = {one for one, digest in tree('disk').items() if before.get(one) != digest}
-    assert left <= {'instances', 'new.sqlite'}, left
+    assert left <= {'instances', 'new.sqlite', 'trained', 'trained/.lock0', 'pictures', 'metrics.jsonl'}, left
     assert [user.name for user in Registry('registry.sqlite').list()] == ['alice']

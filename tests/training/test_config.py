@@ -89,7 +89,7 @@ def test_what_a_continued_run_may_change():
     """Nothing that changes what a step computes, but for the order of its sums."""
     assert {field.name for field in FIELDS if field.metadata['may_change']} == {
         'total_kimg', 'tick_kimg', 'image_snapshot_ticks', 'snapshot_ticks', 'keep_snapshots', 'metrics',
-        'metric_images', 'inception', 'batch_per_replica'}
+        'metric_images', 'inception', 'batch_per_replica', 'init_from'}
     assert dataclasses.fields(Config) == FIELDS
 
 
@@ -141,7 +141,8 @@ def parsed(*flags):
      '--method=fingerprinted$'),
     (['--config=quickstart', '--clip-decoder=none'], '--clip-decoder: --method=bound makes no use'),
     (['--carrier=0.3'], '--carrier: --method=fingerprinted makes no use .* or take --method=bound$'),
-    (['--config=stylegan2', '--lambda-fingerprint=2'], '.* or take --method=fingerprinted or --method=bound$')])
+    (['--config=stylegan2', '--lambda-fingerprint=2'], '.* or take --method=fingerprinted or --method=bound or '
+     '--method=adopted$')])
 def test_a_flag_that_the_method_ignores_is_refused(flags, message):
     with pytest.raises(UsageError, match=message):
         parsed(*flags)

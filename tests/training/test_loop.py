@@ -113,8 +113,9 @@ def test_kill_and_resume_repeats_the_uninterrupted_run(finished, dataset, tmp_pa
 
 def stopped(dataset, folder, number, line, pause):
     """Starts the run, sends it a signal a moment after it printed `line`; returns (exit code, what it printed)."""
-    process = subprocess.Popen(command(dataset, folder), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                               text=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
+    process = subprocess.Popen(command(dataset, folder, snapshot_ticks=4), cwd=ROOT, stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True,
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
     printed = []
     while not printed or line not in printed[-1]:
         printed.append(process.stdout.readline())
@@ -137,7 +138,7 @@ def test_a_run_that_is_told_to_stop_loses_nothing(finished, dataset, tmp_path):
     assert {oct(os.stat(os.path.join(kept, name)).st_mode)[-3:] for name in os.listdir(kept)} == {'600'}
     second = stopped(dataset, folder, signal.SIGINT, 'resuming', 0.5)
     assert (second[0], second[2]) == (130, 'run_training.py: interrupted\n'), second
-    result = run(command(dataset, folder))
+    result = run(command(dataset, folder, snapshot_ticks=4))
     assert result.returncode == 0 and f'resuming {folder} ' in result.stdout, result.stderr
     assert losses(folder) == losses(finished[0])
     expected, actual = values(finished[0]), values(folder)
@@ -146,6 +147,25 @@ def test_a_run_that_is_told_to_stop_loses_nothing(finished, dataset, tmp_path):
         if name != 'save_counter/.ATTRIBUTES/VARIABLE_VALUE':
             np.testing.assert_array_equal(actual[name], value, err_msg=name)
     assert not os.path.exists(kept)
+
+
+def test_a_save_that_is_cut_off_leaves_nothing(dataset, tmp_path, monkeypatch):
+    """A full disk at the second snapshot; and what a kill has left there goes with the next start."""
+    def fail(self, checkpoint_number):
+        if checkpoint_number == 2:
+            os.makedirs(os.path.join(self.directory, 'snapshot-2_temp', 'part'))
+            raise OSError(28, 'No space left on device')
+        return save(self, checkpoint_number=checkpoint_number)
+
+    save, snapshots = tf.train.CheckpointManager.save, tmp_path / 'snapshots'
+    with monkeypatch.context() as patch, pytest.raises(OSError, match='No space left'):
+        patch.setattr(tf.train.CheckpointManager, 'save', fail)
+        train(plan(tmp_path, total_kimg=2), dataset)
+    assert [kimg for kimg, _ in list_snapshots(str(tmp_path))] == [1] and not (snapshots / 'snapshot-2_temp').exists()
+    for name in ('snapshot-3_temp', 'snapshot-mine_temp'):
+        (snapshots / name).mkdir()
+    assert train(plan(tmp_path, total_kimg=2), dataset) == 2
+    assert not (snapshots / 'snapshot-3_temp').exists() and (snapshots / 'snapshot-mine_temp').exists()
 
 
 def test_snapshots_are_their_owners_alone(finished):

@@ -72,7 +72,7 @@ def the_manifest(package):
 def test_the_package_holds_every_phase_and_all_that_is_not_drawn(package, dataset):
     manifest = the_manifest(package)
     assert manifest['phases'] == [
-        ['generator', 1, ['lambda_fingerprint', 'lambda_consistency']], ['path_length', 4, []],
+        ['generator', 1, ['lambda_fingerprint', 'lambda_consistency', 'immunize_strength']], ['path_length', 4, []],
         ['discriminator', 1, ['reals']], ['r1', 16, ['reals']]]
     assert set(manifest['steps']) == {
         'generator', 'generator-without-lambda_consistency', 'path_length', 'discriminator', 'r1', 'average',

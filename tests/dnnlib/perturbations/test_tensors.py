@@ -127,6 +127,13 @@ def test_rotation_is_scipys_within_the_picture(degrees):
     assert (found[0, 0] == 0).all()
 
 
+def test_half_of_the_rotations_go_left():
+    halves = tf.concat([tf.ones([400, 4, 8, 3]), -tf.ones([400, 4, 8, 3])], axis=1)
+    turned = tensors.apply('rotation', halves, tf.fill([400], 25.0), SEED)
+    right = int(tf.reduce_sum(tf.cast(turned[:, 3, 6, 0] > 0, tf.int32)))  # to the left, the right half rises
+    assert right == pytest.approx(200, abs=30)
+
+
 def test_median_is_scipys():
     picture = photographs(1, 32)[0]
     for window in (3, 5):
