@@ -5,7 +5,7 @@ import os
 from dnnlib import cli
 from dnnlib.util import UsageError
 from models.presets import PRESETS
-from training.config import Plan, add_flags, dataset_of, flags_config, to_record
+from training.config import Plan, add_flags, check_initial, dataset_of, flags_config, to_record
 
 
 def make_parser():
@@ -29,6 +29,7 @@ def make_parser():
 def make_plan(args):
     """(Plan, dataset's name or folder) of parsed flags. Raises UsageError; touches neither data nor devices."""
     config = flags_config(args)
+    check_initial(config)
     dataset = args.dataset or PRESETS[args.config].dataset or dataset_of(config.init_from)
     if not dataset:
         raise UsageError('--dataset is missing: name one (celeba, say), or try --config=quickstart, '

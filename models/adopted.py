@@ -32,7 +32,6 @@ from models.stylegan2 import ConstantInput, Generator, MappingNetwork
 NAME = 'adopted'
 AVERAGED = ('C', 'F')
 EVALUATED = ('M', 'G', 'C', 'F')
-ADOPTS = {'stylegan2': ('M', 'G')}   # what is taken over from a finished run of which method
 LEAST_SIDE = 8                       # of templates
 TEMPLATE_STD = 0.25                  # they are normalized: the smaller, the faster Adam turns them
 FILTERS = 6                          # convolutions of F's content filter

@@ -10,7 +10,7 @@ A method is a module with NAME and four functions:
 Besides these a method has `generate(nets, latents, fingerprints)` and, if it has a decoder, `decode(nets, images)`, on
 tensors, which as_model wraps.
 
-A method that is given to finished generators has ADOPTS: {method of the finished run: networks taken over}.
+Methods that are given to finished generators are in models.presets.ADOPTS.
 
 `warm_start(config, nets)`, if it has one, is called once, before the first step of a run.
 

@@ -11,6 +11,9 @@ import dataclasses
 from typing import Optional
 
 METHOD_NAMES = ('fingerprinted', 'bound', 'adopted', 'stylegan2')
+# {method given to finished generators: {method of their run: the networks that are taken over}}.
+ADOPTS = {'adopted': {'stylegan2': ('M', 'G')}}
+
 BASELINE_ONLY = ('style_mixing', 'mean_w_decay')
 SIGNED_ONLY = ('sign_map', 'read_side', 'readout_units', 'lambda_sign', 'sign_teaching', 'warm_start_images')
 ADOPTED_ONLY = ('mark_psnr', 'pilot_psnr', 'mark_channels', 'content_filters')

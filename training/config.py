@@ -13,7 +13,7 @@ from dnnlib import cli
 from dnnlib.perturbations.table import check_names
 from dnnlib.util import UsageError, read_json
 from models.limits import check_division, check_parts
-from models.presets import METHOD_NAMES, PRESETS, UNUSED
+from models.presets import ADOPTS, METHOD_NAMES, PRESETS, UNUSED
 from training.schedule import Range, Schedule
 
 BOUNDS = {'least': ('at least', operator.ge), 'most': ('at most', operator.le), 'above': ('above', operator.gt),
@@ -175,6 +175,13 @@ def flags_config(args):
             raise UsageError(f'{flag(name)}: --method={config.method} makes no use of it; leave the flag out, '
                              f'or take {" or ".join(others)}')
     return config
+
+
+def check_initial(config):
+    """Raises UsageError if the method is given to a finished generator and none is named."""
+    if config.method in ADOPTS and not config.init_from:
+        raise UsageError(f'--method={config.method} is given to a finished generator: name a run folder of '
+                         f'--method={" or ".join(ADOPTS[config.method])} by --init-from')
 
 
 def dataset_of(run_dir):

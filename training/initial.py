@@ -2,6 +2,8 @@
 import tensorflow as tf
 
 from dnnlib.util import UsageError
+from models.presets import ADOPTS
+from training.config import check_initial
 from training.snapshot import Snapshot
 from training.state import restore
 
@@ -21,12 +23,10 @@ def take_over(config, state, resolution, log):
         UsageError: a method that begins with a finished run without one; a run of a method or size that doesn't fit.
         UserError: no snapshot, or a corrupt one.
     """
-    adopts = getattr(state.method, 'ADOPTS', {})
+    check_initial(config)
     if not config.init_from:
-        if adopts:
-            raise UsageError(f'--method={config.method} is given to a finished generator: name a run folder of '
-                             f'--method={" or ".join(adopts)} by --init-from')
         return False
+    adopts = ADOPTS.get(config.method, {})
     source = Snapshot(config.init_from)
     same = source.config.method == config.method
     if not same and source.config.method not in adopts:

@@ -23,7 +23,7 @@ from datasets.sources import find_dataset
 from dnnlib import cli
 from dnnlib.images import to_float_tensor, to_uint8_tensor
 from dnnlib.util import UsageError, UserError, atomic_folder, progress, read_json, write_json
-from models.presets import PRESETS
+from models.presets import ADOPTS, PRESETS
 from training.config import Plan, add_flags, flags_config, from_record
 from training.loop import options_record
 from training.snapshot import OPTIONS, SNAPSHOTS, evaluation_checkpoint
@@ -58,6 +58,8 @@ def _export(args):
     config = flags_config(args)
     if config.impl == 'native':
         raise UsageError('--impl=native: XLA has no kernels for the native ops; leave the flag out')
+    if config.init_from or config.method in ADOPTS:
+        raise UsageError('--init-from: a package holds untrained networks only; train this run with run_training.py')
     dataset = find_dataset(args.dataset, args.data_dir)
     with atomic_folder(args.out) as folder:
         save_reals(os.path.join(folder, REALS), dataset)

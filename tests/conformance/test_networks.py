@@ -9,6 +9,7 @@ import tensorflow as tf
 import models
 from helpers import networks, tiny_config
 from models.methods import METHODS
+from models.presets import ADOPTS
 
 RESOLUTION, COUNT, DELTA = 16, 4, 1e-5
 RNG = np.random.default_rng(0)
@@ -36,7 +37,7 @@ def cases():
     """(method, network) of all there are; built of names alone, since tests are collected before devices are set up."""
     return [(name, net) for name, method in METHODS.items()
             for net in (*method.EVALUATED, *(['baked'] if hasattr(method, 'bake') else []),
-                        *([] if hasattr(method, 'ADOPTS') else ['D'])) if net != 'mean_w']
+                        *([] if name in ADOPTS else ['D'])) if net != 'mean_w']
 
 
 def inputs_of(net, table, name):

@@ -1,4 +1,6 @@
 """Runs that begin with the networks of another: an adopted generator, a run that goes on, and what is refused."""
+import os
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -6,6 +8,7 @@ import tensorflow as tf
 import run_training
 from dnnlib.util import UsageError, UserError
 from helpers import save_run, tiny_config, write_dataset
+from training import xla_export
 from training.config import Plan, make_config, to_record
 from training.loop import train
 from training.snapshot import Snapshot
@@ -75,6 +78,16 @@ def test_what_does_not_fit_is_one_line(source, overrides, message, plain, adopte
     with pytest.raises((UsageError, UserError), match=message) as caught:
         train(plan(str(tmp_path / 'run'), folder, **overrides), dataset)
     assert '\n' not in str(caught.value)
+
+
+def test_a_finished_generator_must_be_named_before_anything_is_made(tmp_path):
+    words = ['--config=adopted', '--dataset=digits', f'--data-dir={tmp_path}', f'--run-dir={tmp_path}/run']
+    with pytest.raises(UsageError, match='name a run folder of --method=stylegan2 by --init-from'):
+        run_training.main(run_training.make_parser().parse_args(words))
+    with pytest.raises(UsageError, match='untrained networks only'):
+        xla_export.main(xla_export.make_parser().parse_args(
+            ['export', '--config=adopted', '--dataset=digits', f'--data-dir={tmp_path}', f'--out={tmp_path}/package']))
+    assert os.listdir(tmp_path) == []
 
 
 def test_other_sizes_of_images_are_refused(plain, tmp_path):
