@@ -9,8 +9,9 @@ from models.immunization import perturbed
 from models.sampling import BatchPart
 
 RNG = np.random.default_rng(0)
-LATENTS = tf.constant(RNG.standard_normal([200, 6]), tf.float32)
-CODES = tf.constant(RNG.integers(0, 2, [200, 8]), tf.float32)
+# Arrays, not tensors: these are made while tests are collected, before devices are set up.
+LATENTS = RNG.standard_normal([200, 6]).astype(np.float32)
+CODES = RNG.integers(0, 2, [200, 8]).astype(np.float32)
 
 
 @pytest.fixture(scope='module')
@@ -28,8 +29,8 @@ def psnr(difference):
 
 
 def test_marks_and_pilot_are_as_strong_as_asked_for(nets):
-    marks = nets['C'].marks(CODES).numpy().astype(float)
-    opposite = nets['C'].marks(1 - CODES).numpy().astype(float)
+    marks = nets['C'].marks(tf.constant(CODES)).numpy().astype(float)
+    opposite = nets['C'].marks(tf.constant(1 - CODES)).numpy().astype(float)
     pilot = (marks + opposite) / 2                      # templates enter with the opposite signs
     np.testing.assert_allclose(pilot, np.repeat(pilot[:1], 200, 0), atol=1e-6)
     assert psnr(pilot) == pytest.approx(26, abs=1e-3)
@@ -50,7 +51,8 @@ def test_marks_are_the_sum_of_a_users_templates(nets):
 
 
 def test_opposite_latents_carry_opposite_marks(nets):
-    np.testing.assert_allclose(nets['C'](CODES, LATENTS), -nets['C'](CODES, -LATENTS), atol=1e-6)
+    codes, latents = tf.constant(CODES), tf.constant(LATENTS)
+    np.testing.assert_allclose(nets['C'](codes, latents), -nets['C'](codes, -latents), atol=1e-6)
 
 
 def test_a_step_trains_carriers_and_decoder_alone(config, nets):
@@ -68,14 +70,14 @@ def test_a_step_trains_carriers_and_decoder_alone(config, nets):
 
 
 def test_a_user_gets_their_own_marks_and_no_template(nets):
-    first, second = (adopted.bake(nets, code) for code in CODES[:2].numpy())
-    expected = adopted.generate(nets, LATENTS[:3], tf.repeat(CODES[:1], 3, 0))
-    np.testing.assert_allclose(first(LATENTS[:3]), expected, atol=1e-5)
-    assert np.abs(first(LATENTS[:3]) - second(LATENTS[:3])).max() > 1e-3
+    first, second = (adopted.bake(nets, code) for code in CODES[:2])
+    expected = adopted.generate(nets, tf.constant(LATENTS[:3]), tf.repeat(CODES[:1], 3, 0))
+    np.testing.assert_allclose(first(tf.constant(LATENTS[:3])), expected, atol=1e-5)
+    assert np.abs(first(tf.constant(LATENTS[:3])) - second(tf.constant(LATENTS[:3]))).max() > 1e-3
     shapes = {tuple(variable.shape) for net in (first,) for variable in net.variables}
     assert not shapes & {tuple(template.shape) for template in nets['C'].templates}
-    again = adopted.bake(nets, CODES[0].numpy(), into=second)
-    np.testing.assert_array_equal(again(LATENTS[:3]), first(LATENTS[:3]))
+    again = adopted.bake(nets, CODES[0], into=second)
+    np.testing.assert_array_equal(again(tf.constant(LATENTS[:3])), first(tf.constant(LATENTS[:3])))
 
 
 def test_the_warm_start_reads_marks_that_nobody_has_trained():
@@ -83,8 +85,8 @@ def test_the_warm_start_reads_marks_that_nobody_has_trained():
                          warm_start_images=4000)
     nets = networks(config)
     adopted.warm_start(config, nets)
-    logits = adopted.decode(nets, adopted.generate(nets, LATENTS, CODES))
-    assert np.mean((logits.numpy() > 0) == CODES.numpy()) > 0.9
+    logits = adopted.decode(nets, adopted.generate(nets, tf.constant(LATENTS), tf.constant(CODES)))
+    assert np.mean((logits.numpy() > 0) == CODES) > 0.9
 
 
 class TestImmunization:
