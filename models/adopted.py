@@ -42,11 +42,11 @@ def amplitude(psnr):
     return 2 * 10 ** (-psnr / 20)
 
 
-def pyramid(images):
+def pyramid(images, impl):
     """The sum of images [N, 8, 8, C], [N, 16, 16, C], ... at the size of the last."""
     total = images[0]
     for image in images[1:]:
-        total = upsample_2d(total, FILTER) + image
+        total = upsample_2d(total, FILTER, impl=impl) + image
     return total
 
 
@@ -64,6 +64,7 @@ class Carriers(tf.keras.Model):
     def __init__(self, config, resolution):
         super().__init__(name='C')
         self.num_bits, self.resolution, self.channels = config.fingerprint_bits, resolution, config.mark_channels
+        self.impl = config.impl
         self.strength, self.pilot_strength = amplitude(config.mark_psnr), amplitude(config.pilot_psnr)
         sides = [side for side in resolutions(min(resolution, config.read_side)) if side >= LEAST_SIDE]
         self.templates = [self._draw(f'C/{side}x{side}/templates', self.num_bits, side) for side in sides]
@@ -77,22 +78,22 @@ class Carriers(tf.keras.Model):
     def marks(self, fingerprints):
         """m(c) [N, R, R, channels] of fingerprints [N, bits], R the side that F reads."""
         check_shape('C: fingerprints', fingerprints, None, self.num_bits)
-        templates = self.strength * normalized(pyramid(self.templates))            # [bits, R, R, C]
-        pilot = self.pilot_strength * normalized(pyramid(self.pilots))             # [1, R, R, C]
-        return tf.tensordot(2 * fingerprints - 1, templates, 1) + pilot            # [N, R, R, C]
+        templates = self.strength * normalized(pyramid(self.templates, self.impl))       # [bits, R, R, C]
+        pilot = self.pilot_strength * normalized(pyramid(self.pilots, self.impl))        # [1, R, R, C]
+        return tf.tensordot(2 * fingerprints - 1, templates, 1) + pilot                  # [N, R, R, C]
 
     def signs(self, latents):
         """s(z) [N, side, side] of latents [N, latent_dim]."""
         return sign_map(latents, self.projection)
 
     def call(self, fingerprints, latents):
-        return place(self.marks(fingerprints), self.signs(latents), self.resolution)
+        return place(self.marks(fingerprints), self.signs(latents), self.resolution, self.impl)
 
 
-def place(marks, signs, resolution):
+def place(marks, signs, resolution, impl):
     """Marks [N, R, R, C] at the picture's size, times its signs [N, side, side]: [N, H, W, C]."""
     while marks.shape[1] < resolution:
-        marks = upsample_2d(marks, FILTER)
+        marks = upsample_2d(marks, FILTER, impl=impl)
     return marks * spread(signs, resolution)
 
 
@@ -222,7 +223,7 @@ class Marked(tf.keras.Model):
 
     def call(self, latents):
         images = self.generator(latents, self.mapping(latents))                    # [N, H, W, 3]
-        return images + place(self.marks, sign_map(latents, self.projection), self.resolution)
+        return images + place(self.marks, sign_map(latents, self.projection), self.resolution, self.config.impl)
 
 
 def bake(nets, code, into=None):

@@ -36,13 +36,13 @@ def networks(config, resolution=16):
     return METHODS[config.method].networks(config, resolution)
 
 
-def save_run(folder, seed=0, **overrides):
+def save_run(folder, seed=0, preset='quickstart', **overrides):
     """Writes training_options.json and one snapshot at 1 kimg; noise strengths and averages are not their initial 0."""
     import tensorflow as tf
 
     from training.config import to_record
     from training.state import TrainState
-    config = tiny_config(seed=seed, fingerprint_bits=BITS, **overrides)
+    config = tiny_config(preset, seed=seed, fingerprint_bits=BITS, **overrides)
     state = TrainState(config, 16)
     nets = [*state.nets.values(), *state.ema.values()]
     for i, variable in enumerate(variable for net in nets for variable in net.trainable_variables):

@@ -93,11 +93,35 @@ def test_only_the_plain_generator_is_in_the_folder(released):
     assert snapshot.nets['G'].input_layer.bias.numpy().tobytes() in data, 'the search would not find a constant'
 
 
+def ops_of(folder):
+    graph = saved_graph(folder)
+    return {node.op for function in graph.library.function for node in function.node_def} | {n.op for n in graph.node}
+
+
 def test_only_tensorflows_own_ops(released):
-    graph = saved_graph(os.path.join(released[2], 'alice', '1'))
-    ops = {node.op for function in graph.library.function for node in function.node_def} | {n.op for n in graph.node}
+    ops = ops_of(os.path.join(released[2], 'alice', '1'))
     assert not {op for op in ops if 'Upfirdn' in op or 'Fused' in op and 'BiasAct' in op}
     assert 'Conv2D' in ops
+
+
+def test_an_adopted_instance_is_plain_tensorflow_and_holds_its_users_marks_alone(tmp_path):
+    """Trained with native ops, read at half the size: marks are up-sampled in the instance too."""
+    run = save_run(str(tmp_path / 'run'), preset='adopted', method='adopted', read_side=8, impl='auto')
+    registry = Registry(str(tmp_path / 'registry.sqlite'), create=True)
+    folder, _ = issue(run, registry, 'alice', str(tmp_path / 'instances'))
+    assert not {op for op in ops_of(folder) if 'Upfirdn' in op or 'Fused' in op and 'BiasAct' in op}
+    snapshot, code = Snapshot(run, impl='ref'), registry.code('alice')
+    expected = snapshot.method.generate(snapshot.nets, tf.constant(LATENTS),
+                                        tf.constant(np.repeat(code[None], 5, 0), tf.float32))
+    found = load(folder)['float'](latents=tf.constant(LATENTS))['images']
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    data = b''.join(open(os.path.join(root, file), 'rb').read() for root, _, files in os.walk(folder) for file in files)
+    carriers, decoder = snapshot.nets['C'], snapshot.nets['F']
+    secrets = [*carriers.templates, *carriers.pilots, *decoder.trainable_variables]
+    found = [variable.name for variable in secrets if variable.shape.rank and variable.numpy().tobytes()[:64] in data]
+    assert not found
+    marks = carriers.marks(tf.constant(code[None], tf.float32)).numpy()
+    assert marks.tobytes() in data, 'the search would not find a constant'
 
 
 def test_an_instance_does_not_tell_how_many_came_before_it(run_dir, tmp_path):
