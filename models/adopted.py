@@ -222,18 +222,20 @@ class Marked(tf.keras.Model):
         self.marks = self.add_weight(name='marks', shape=marks, trainable=False, initializer='zeros')
 
     def call(self, latents):
+        check_shape('instance: latents', latents, None, self.config.latent_dim)
         images = self.generator(latents, self.mapping(latents))                    # [N, H, W, 3]
         return images + place(self.marks, sign_map(latents, self.projection), self.resolution, self.config.impl)
 
 
 def bake(nets, code, into=None):
     """The Marked generator of `code` [bits] of 0 and 1, of 'ref' ops. `into`: what an earlier call returned, anew."""
-    source, marks = nets['G'], nets['C'].marks(tf.cast(code, tf.float32)[tf.newaxis])   # [1, R, R, C]
+    source, carriers = nets['G'], nets['C']
+    marks = carriers.marks(tf.cast(code, carriers.projection.dtype)[tf.newaxis])        # [1, R, R, C]
     if into is None:
         into = Marked(dataclasses.replace(source.config, impl='ref'), source.resolution, marks.shape)
     for taken, kept in ((nets['M'], into.mapping), (source, into.generator)):
         for variable, copied in zip(taken.variables, kept.variables):
             copied.assign(variable)
-    into.projection.assign(nets['C'].projection)
+    into.projection.assign(carriers.projection)
     into.marks.assign(marks)
     return into
