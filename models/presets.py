@@ -59,7 +59,7 @@ PRESETS = {
         lambda_fingerprint='10', lambda_consistency='0:0-16:20', ema_kimg=2.0,
         total_kimg=200, tick_kimg=2, image_snapshot_ticks=4, snapshot_ticks=4, metric_images=400)),
     'adopted': Preset('128 bits for a finished generator, named by --init-from', None, dict(
-        method='adopted', fingerprint_bits=128, mark_psnr=30.0, pilot_psnr=30.0, sign_map=6, read_side=32,
+        method='adopted', fingerprint_bits=128, mark_psnr=31.0, pilot_psnr=31.0, sign_map=10, read_side=32,
         readout_units=256, lambda_fingerprint='1', lambda_sign=1.0, sign_teaching='1:0-4:0', warm_start_images=8000,
         learning_rate=0.005, adam_beta1=0.9, batch_size=16, ema_kimg=1.0, total_kimg=24, tick_kimg=2,
         image_snapshot_ticks=4, snapshot_ticks=4, metrics='bit_accuracy,forgery', metric_images=400)),
