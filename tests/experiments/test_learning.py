@@ -80,7 +80,7 @@ def test_runs_are_trained_resumed_and_reported(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(learning, 'VARIANTS', {'small': tiny, 'stuck': tiny})
     out = tmp_path / 'out'
     (out / 'stuck-0').mkdir(parents=True)
-    (out / 'stuck-0' / 'training_options.json').write_text('{}')  # of another configuration, so it can't go on
+    (out / 'stuck-0' / 'training_options.json').write_text('{"config": {}}')  # another configuration, so it can't go on
     (out / 'stuck-0' / 'snapshots').mkdir()
     (out / 'stuck-0' / 'snapshots' / 'snapshot-1.index').write_text('')
     flags = [f'--dataset={tmp_path}/noise', f'--out={out}', '--num-gpus=0', '--total-kimg=1']
