@@ -133,11 +133,14 @@ def test_deferred_signals_wait_and_the_second_does_not():
 
 
 def test_within_lifted_a_signal_does_not_wait():
+    # A background job of a shell begins with SIGINT ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with cli.Deferred() as deferred, pytest.raises(KeyboardInterrupt):
         with deferred.lifted():
             os.kill(os.getpid(), signal.SIGINT)
             len(str(deferred))
     assert not deferred.asked
+    signal.signal(signal.SIGINT, before)
 
 
 def test_deferred_does_nothing_in_another_thread():

@@ -181,7 +181,7 @@ def test_an_unreachable_server_is_told_without_the_password():
 
 def test_a_missing_driver_is_told(monkeypatch):
     monkeypatch.setitem(sys.modules, 'psycopg', None)
-    with pytest.raises(UserError, match=r"PostgreSQL needs the package psycopg; pip install 'psycopg\[binary\]'"):
+    with pytest.raises(UserError, match=r"PostgreSQL needs the package psycopg; pip install -e '.\[postgresql\]'"):
         Registry('postgresql://user:hush@127.0.0.1:1/name')
 
 

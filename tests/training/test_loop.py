@@ -1,4 +1,5 @@
 """The run as a user meets it: its folder, resume after a kill, and every way it refuses."""
+import dataclasses
 import json
 import os
 import random
@@ -257,7 +258,7 @@ def test_corrupt_snapshot(finished, dataset, tmp_path, damage):
         else:
             file.seek(size // 4)
             file.write(os.urandom(size // 2))
-    config = tiny_config(**{**FLAGS, 'total_kimg': 8})
+    config = dataclasses.replace(Snapshot(finished[0]).config, total_kimg=8)
     for use in (lambda: train(Plan('quickstart', config, folder, 0), dataset), lambda: Snapshot(folder)):
         with pytest.raises(UserError, match=f'snapshot {re.escape(path)} is corrupt') as caught:
             use()
