@@ -18,9 +18,8 @@ import functools
 import tensorflow as tf
 
 from dnnlib.ops.upfirdn_2d import upsample_2d
-from metrics.base import Model, batched
 from models import losses
-from models.fingerprinted import weighted_sum
+from models.fingerprinted import model_of, weighted_sum
 from models.immunization import perturbed
 from models.layers import FILTER, Conv2D, Dense, check_shape
 from models.limits import resolutions
@@ -203,12 +202,7 @@ def decode(nets, images):
 
 def as_model(nets, batch_size=64):
     """The metrics.base.Model of trained networks: M, G, C and F."""
-    compiled = [tf.function(functools.partial(function, nets), reduce_retracing=True)
-                for function in (generate, decode)]
-    generated, decoded = (functools.partial(batched, function, batch_size) for function in compiled)
-    latent_dim, num_bits = nets['F'].split
-    return Model(generate=generated, decode=decoded, latent_dim=latent_dim, fingerprint_bits=num_bits,
-                 resolution=nets['G'].resolution, batch_size=batch_size)
+    return model_of(nets, generate, decode, batch_size)
 
 
 class Marked(tf.keras.Model):

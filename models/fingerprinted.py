@@ -195,6 +195,11 @@ def decode(nets, images):
 
 def as_model(nets, batch_size=64):
     """The metrics.base.Model of trained networks: E, G and F."""
+    return model_of(nets, generate, decode, batch_size)
+
+
+def model_of(nets, generate, decode, batch_size):
+    """The metrics.base.Model of a method's `generate` and `decode` on trained networks, G and F among them."""
     compiled = [tf.function(functools.partial(function, nets), reduce_retracing=True)
                 for function in (generate, decode)]
     generated, decoded = (functools.partial(batched, function, batch_size) for function in compiled)
