@@ -83,7 +83,9 @@ def test_the_warm_start_reads_marks_that_nobody_has_trained():
                          warm_start_images=4000)
     nets = networks(config)
     adopted.warm_start(config, nets)
-    logits = adopted.decode(nets, adopted.generate(nets, tf.constant(LATENTS), tf.constant(CODES)))
+    plain_images = nets['G'](LATENTS, nets['M'](LATENTS))
+    marked = adopted.generate(nets, tf.constant(LATENTS), tf.constant(CODES))
+    logits, _ = nets['F'](marked, nets['C'].signs(plain_images), 1.0)
     assert np.mean((logits.numpy() > 0) == CODES) > 0.9
 
 
