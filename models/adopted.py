@@ -182,7 +182,7 @@ def warm_start(config, nets):
     generator, carriers = nets['G'], nets['C']
 
     def draw(latents, codes, seed):
-        noise = [tf.random.stateless_normal([len(latents), *shape], seed + [0, i])
+        noise = [tf.random.stateless_normal([latents.shape[0], *shape], seed + [0, i])
                  for i, shape in enumerate(generator.noise_shapes)]
         images = generator(latents, nets['M'](latents), noise) + carriers(codes, latents)
         return images, carriers.signs(latents)

@@ -100,7 +100,7 @@ def phases(config):
 
 def generator_loss(config, nets, batch, lambda_fingerprint, lambda_consistency, teaching, strength=None):
     """The fingerprinted method's loss, plus λ times the cross-entropy between the latents' signs and those F reads."""
-    count, single = len(batch.latents), batch
+    count, single = batch.latents.shape[0], batch
     if lambda_consistency is not None:
         batch = pair_up(batch)
     images = synthesize(nets, batch)                                          # [N or 2N, H, W, 3]
@@ -119,7 +119,7 @@ def warm_start(config, nets):
     generator = nets['G']
 
     def draw(latents, codes, seed):
-        noise = [tf.random.stateless_normal([len(latents), *shape], seed + [0, i])
+        noise = [tf.random.stateless_normal([latents.shape[0], *shape], seed + [0, i])
                  for i, shape in enumerate(generator.noise_shapes)]
         return generator(latents, nets['E'](codes), noise), generator.signs(latents)
 
