@@ -46,8 +46,8 @@ setup(
         'tqdm==4.67.1',
     ],
     extras_require={
-        'test': ['pytest==8.4.2', 'ruff==0.14.4', 'hypothesis==6.141.1', 'mpmath==1.3.0',
-                 'opencv-python-headless==4.11.0.86', PSYCOPG, TIMESTAMPS],
+        'test': ['pytest==8.4.2', 'pytest-xdist==3.8.0', 'ruff==0.14.4', 'hypothesis==6.141.1', 'mpmath==1.3.0',
+                 'opencv-python-headless==4.11.0.86', 'tensorflow-addons==0.23.0' + OLDER, PSYCOPG, TIMESTAMPS],
         'gpu': ['tensorflow[and-cuda]==2.15.1' + OLDER, 'tensorflow[and-cuda]==2.21.0' + NEWER],
         'postgresql': [PSYCOPG],
         'timestamps': [TIMESTAMPS],

@@ -184,7 +184,7 @@ def warm_start(config, nets):
     fit_signs(config, nets)
 
     def draw(latents, codes, seed):
-        images = generator(latents, nets['M'](latents), drawn_noise(generator, len(latents), seed))
+        images = generator(latents, nets['M'](latents), drawn_noise(generator, latents.shape[0], seed))
         return images + carriers(codes, images), carriers.signs(images)
 
     fit_linear(config, decoder, draw, fits_signs=False)
@@ -193,7 +193,7 @@ def warm_start(config, nets):
 
 def fit_signs(config, nets):
     """Sets the signs of C and F to the content of G's pictures."""
-    draw = tf.function(lambda latents: cells(nets['G'](latents, nets['M'](latents))))
+    draw = tf.function(lambda latents: cells(nets['G'](latents, nets['M'](latents))), autograph=False)
     rng = np.random.default_rng([config.seed, 2])
     found = batched(draw, SIGN_BATCH, rng.standard_normal([SIGN_IMAGES, config.latent_dim]))
     nets['C'].signs.fit(found, rng)

@@ -101,7 +101,7 @@ def phases(config):
 
 def generator_loss(config, nets, batch, lambda_fingerprint, lambda_consistency, teaching, strength=None):
     """The fingerprinted method's loss, plus λ times the cross-entropy between the latents' signs and those F reads."""
-    count, single = len(batch.latents), batch
+    count, single = batch.latents.shape[0], batch
     if lambda_consistency is not None:
         batch = pair_up(batch)
     images = synthesize(nets, batch)                                          # [N or 2N, H, W, 3]
@@ -120,7 +120,7 @@ def warm_start(config, nets):
     generator = nets['G']
 
     def draw(latents, codes, seed):
-        noise = drawn_noise(generator, len(latents), seed)
+        noise = drawn_noise(generator, latents.shape[0], seed)
         return generator(latents, nets['E'](codes), noise), generator.signs(latents)
 
     fit_linear(config, nets['F'], draw)

@@ -122,12 +122,12 @@ def _drawn_pixels(config, decoder, draw, count):
     """Pixels [count, 3 R²], the same without their signs, ±1 codes [count, bits] and ±1 signs [count, side²]."""
     rng = np.random.default_rng([config.seed, 1])
 
-    @tf.function
+    @tf.function(autograph=False)
     def pixels_of(latents, codes, seed):
         images, signs = draw(latents, codes, seed)
         pixels = decoder.pixels(images)
         unsigned = pixels * spread(signs, decoder.read_side)
-        return [tf.reshape(value, [len(latents), -1]) for value in (pixels, unsigned, signs)]
+        return [tf.reshape(value, [BATCH, -1]) for value in (pixels, unsigned, signs)]
 
     found = []
     for start in range(0, count, BATCH):
