@@ -2,12 +2,13 @@
 import contextlib
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Callable
 
 import sqlalchemy as sa
 
 from dnnlib.util import UserError, make_folder
+from fingerprints import schema
 
 APPEND_LOCK = 0x66696E676572  # PostgreSQL's advisory lock of whoever appends: 'finger'
 
@@ -46,7 +47,7 @@ class Database:
         except sa.exc.DBAPIError as error:
             raise UserError(_explain(self.location, error.orig)) from None
 
-    def create_tables(self, schema: sa.MetaData, version: str, fill: Callable[[sa.Connection], None]) -> bool:
+    def create_tables(self, fill: Callable[[sa.Connection], None]) -> bool:
         """Makes the tables and has `fill` insert their first rows, in one transaction. Returns whether it did.
 
         It does nothing if they are there. Raises UserError if the database holds something else.
@@ -59,10 +60,21 @@ class Database:
         with self.transaction(write=True) as connection:
             if _holds_registry(connection, self.location):  # another process was faster
                 return False
-            schema.create_all(connection)
-            connection.execute(schema.tables['meta'].insert().values(key='schema_version', value=version))
+            schema.upgrade(connection)
             fill(connection)
         return True
+
+    def upgrade(self) -> str:
+        """Brings the tables of an older program to this one's version, in one transaction. Returns what it was.
+
+        Raises UserError if they are not a registry's, or of a version that can't be upgraded in place.
+        """
+        with self.transaction(write=True) as connection:
+            found = schema.version(connection)
+            if found != schema.VERSION:
+                check_version(found, self.location, (schema.BEFORE_ALEMBIC,))
+                schema.upgrade(connection, found)
+        return found
 
     def _write_ahead(self):
         """Lets readers of the SQLite file go on while another process appends. The file remembers it."""
@@ -87,14 +99,24 @@ class Database:
 def _holds_registry(connection, location):
     """Whether a registry's tables are there, of any version. Raises UserError if those of another program are."""
     present = set(sa.inspect(connection).get_table_names())
-    if 'meta' not in present and present:
+    found = bool(present & {schema.META.name, schema.VERSION_TABLE})
+    if present and not found:
         raise UserError(f'{location} is a database of something else; choose another registry')
-    return 'meta' in present
+    return found
 
 
-def schema_version(connection: sa.Connection, meta: sa.Table) -> str:
-    """The version of the tables, as whoever made them wrote it down."""
-    return connection.execute(sa.select(meta.c.value).where(meta.c.key == 'schema_version')).scalar() or 'unknown'
+def check_version(found: str, location: str, accepted: Sequence[str] = (schema.VERSION,)) -> None:
+    """Raises UserError, with the way on, if the tables' version is none of those accepted."""
+    if found in accepted:
+        return
+    if found == '1':
+        raise UserError(f'{location} is a registry of version 1; make one of version {schema.VERSION} of it: '
+                        f'python -m fingerprints.migration {location} NEW')
+    if found == schema.BEFORE_ALEMBIC:
+        raise UserError(f'{location} has tables of version {found}, this program\'s are {schema.VERSION}; make a copy, '
+                        f'then: run_release.py upgrade --registry={location}')
+    raise UserError(f'{location} has tables of version {found}, this program\'s are {schema.VERSION}; use the program '
+                    'that wrote it')
 
 
 def _parse(location):

@@ -126,6 +126,11 @@ def _add_copies(commands, registry):
     take.add_argument('file', metavar='FILE', help='the exported file')
     take.add_argument('--registry', required=True, help='new SQLite file, or URL of an empty database')
 
+    upgrade = commands.add_parser('upgrade', help="bring an older program's registry to this one's tables",
+                                  description='Changes the tables in place, in one transaction, and no event. Make a '
+                                  'copy first.')
+    upgrade.add_argument('--registry', **registry)
+
 
 def _add_misuse(commands, registry):
     misuse = commands.add_parser('misuse', help='note that a misuse is known: 96 hours are left to revoke',

@@ -1,9 +1,11 @@
 """The owner's books as an owner types them: what is printed, the exit code, and what lies in the folder afterwards."""
 import base64
+import contextlib
 import hashlib
 import json
 import os
 import re
+import sqlite3
 import stat
 import subprocess
 import sys
@@ -62,6 +64,8 @@ def note(registry, run):
 
 def sql(*statements):
     with sa.create_engine('sqlite:///registry.sqlite').begin() as connection:
+        for trigger in connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'trigger'").all():
+            connection.exec_driver_sql(f'DROP TRIGGER {trigger[0]}')
         for statement in statements:
             connection.exec_driver_sql(statement)
 
@@ -368,6 +372,17 @@ def test_that_codes_run_out_is_told_when_half_are_drawn(tmp_path):
     [line] = books.crowded_models(registry)
     assert line == ('the model aaaaaaaaaaaa… has drawn 4 codes of 8 bits; for 7 there is certain to be one: train a '
                     'model of more bits')
+
+
+def test_an_older_programs_registry_is_upgraded(registry, run):
+    with open(os.path.join(ROOT, 'tests/fingerprints/registry_version_2.sql')) as file:
+        with contextlib.closing(sqlite3.connect('old.sqlite')) as connection:
+            connection.executescript(file.read())
+    assert 'then: run_release.py upgrade --registry=' in run('list', '--registry=old.sqlite')[2]
+    code, out, _ = run('upgrade', '--registry=old.sqlite')
+    assert code == 0 and out.endswith('upgraded from version 2 to tables of version 3; its 6 events are as they were\n')
+    assert run('upgrade')[1].endswith('registry.sqlite had tables of version 3; its 6 events are as they were\n')
+    assert run('verify', '--registry=old.sqlite')[0] == 0
 
 
 def test_a_registry_whose_codes_are_encrypted(tmp_path, monkeypatch, run):
