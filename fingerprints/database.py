@@ -1,6 +1,7 @@
 """The database under the registry: a SQLite file, or PostgreSQL by URL; transactions, and errors in one line."""
 import contextlib
 import os
+import shutil
 import sqlite3
 from collections.abc import Iterator, Sequence
 from typing import Callable
@@ -10,6 +11,7 @@ import sqlalchemy as sa
 from dnnlib.util import UserError, make_folder
 from fingerprints import schema
 
+LOG_INDEX = 1 << 15     # bytes that SQLite needs beside a file even to read it (NAME-shm)
 APPEND_LOCK = 0x66696E676572  # PostgreSQL's advisory lock of whoever appends: 'finger'
 
 
@@ -94,6 +96,16 @@ class Database:
         except UserError as error:
             return [str(error)]
         return [line for line in lines if line != 'ok']
+
+
+def is_absent(location: str) -> bool:
+    """Whether no registry is at a location yet, of any version. Raises UserError if that can't be told."""
+    url = _parse(str(location))
+    if url.get_backend_name() == 'sqlite' and not os.path.exists(url.database or ''):
+        return True
+    database = Database(str(location))
+    with database.transaction() as connection:
+        return not _holds_registry(connection, database.location)
 
 
 def _holds_registry(connection, location):
@@ -189,9 +201,16 @@ def _postgresql_engine(url, timeout):
     return engine
 
 
+def _is_full(path):
+    """Whether a SQLite file's disk has no room for the index of its log, which SQLite calls a disk I/O error."""
+    return shutil.disk_usage(os.path.dirname(path)).free < LOG_INDEX
+
+
 def _explain(location, error):
     """Turns the database's complaint into one line with a remedy."""
     text = str(error).strip().split('\n')[0]
+    if isinstance(error, sqlite3.Error) and 'disk I/O' in text and _is_full(location):
+        text = 'full'
     remedies = {
         'not a database': f'{location} is not a registry; name the right file',
         'no such table': f'{location} is not a registry; name the right file, or issue an instance first',
@@ -200,7 +219,7 @@ def _explain(location, error):
         'malformed': f'{location} is corrupt; restore it from a copy',
         'locked': f'{location} is busy: another process is appending; try again when it is done',
         'LockNotAvailable': f'{location} is busy: another process is appending; try again when it is done',
-        'full': f'{location} cannot grow, its disk is full; nothing was written; make room and try again',
+        'full': f'{location} cannot be used, its disk is full; nothing was written; make room and try again',
         'disk I/O': f'{location} cannot be read or written ({text}); check its disk, restore it from a copy if need be',
         'readonly': f'{location} cannot be written; check its permissions',
         'unable to open': f'{location} cannot be opened; check the path and its permissions'}

@@ -146,7 +146,8 @@ class Store:
 
     def _check_codes_open(self):
         if self._is_sealed and self._sealer is None:
-            raise UserError(f'the codes in {self.location} are encrypted; give the key or passphrase (--code-key=FILE)')
+            raise UserError(f'the codes in {self.location} are encrypted; give the key or passphrase (--code-key=FILE, '
+                            '--passphrase)')
 
     def events(self) -> Iterator[Event]:
         """Yields all events in order; codes as the ledger holds them."""

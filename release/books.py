@@ -17,11 +17,18 @@ ABOUT = ('name', 'model_digest', 'image_digest')  # what an event is about: the 
 
 
 def open_registry(args: argparse.Namespace, create: bool = False) -> Any:
-    """The Registry of --registry and, where the command has it, --code-key."""
+    """The Registry of --registry and, where the command has them, --code-key or --passphrase."""
     from fingerprints.registry import Registry
-    from fingerprints.sealing import read_key_file
-    path = getattr(args, 'code_key', None)
-    return Registry(args.registry, create=create, key=read_key_file(path) if path else None)
+    return Registry(args.registry, create=create, key=_code_key(args, create))
+
+
+def _code_key(args, create):
+    """The bytes that encrypt the codes; None if the command has no key."""
+    from fingerprints.database import is_absent
+    from fingerprints.sealing import ask_passphrase, read_key_file
+    if getattr(args, 'passphrase', False):
+        return ask_passphrase(twice=create and is_absent(args.registry))
+    return read_key_file(args.code_key) if getattr(args, 'code_key', None) else None
 
 
 def crowded_models(registry: Any) -> Iterator[str]:

@@ -394,7 +394,7 @@ def test_a_registry_whose_codes_are_encrypted(tmp_path, monkeypatch, run):
     assert code not in open('registry.sqlite', 'rb').read().decode('latin-1')
     assert code in run('list', '--json', '--codes', '--code-key=codes.key')[1]
     refused, out, complaint = run('list', '--json', '--codes')
-    assert (refused, out) == (1, '') and 'are encrypted; give the key or passphrase (--code-key=FILE)' in complaint
+    assert (refused, out) == (1, '') and '; give the key or passphrase (--code-key=FILE, --passphrase)' in complaint
     assert run('list')[0] == 0 and run('verify')[0] == 0 and run('verify', '--code-key=codes.key')[0] == 0
     run('key', 'other.key', '--codes')
     assert 'the key does not fit' in run('verify', '--code-key=other.key')[2]
