@@ -39,6 +39,7 @@ setup(
         'tensorflow-metadata==1.15.0' + OLDER,  # newer ones need protobuf 5, which TensorFlow 2.15 refuses
         'importlib-resources==7.1.0' + NEWER,  # TensorFlow Datasets' archives use it and do not require it
         'SQLAlchemy==2.0.44',
+        'alembic==1.16.5',  # the last one for Python 3.9
         'cryptography==50.0.2',
         'scikit-learn==1.6.1' + OLDER,
         'scikit-learn==1.9.1' + NEWER,

@@ -3,9 +3,10 @@
 Yu et al. 2022 (arXiv 2012.08726, section 3): a user's instance is G(·, c) with its filters modulated once.
 """
 import os
+import tempfile
 from typing import Optional
 
-from dnnlib.util import UserError, atomic_folder, sha256_folder
+from dnnlib.util import INCOMPLETE, UserError, atomic_folder, sha256_folder
 from fingerprints.registry import Registry, check_name
 from release.export import export
 from training.snapshot import Snapshot, find_released, keep_released
@@ -18,7 +19,8 @@ def issue(run_dir: str, registry: Registry, name: str, out: str, kimg: Optional[
     """Issues one user's instance into out/NAME/1 and enters it into the registry.
 
     The registry reserves the name and the code first, and no lock is held while the instance is made. A failure leaves
-    no folder and frees the name; what a killed command leaves, `Registry.verify` names. The snapshot is copied to
+    no folder and frees the name. What a killed command leaves, the same command takes over, and `Registry.verify`
+    names until then. The snapshot is copied to
     RUN_DIR/released, where training never removes it: attribution needs its decoder.
 
     Args:
@@ -40,7 +42,7 @@ def issue(run_dir: str, registry: Registry, name: str, out: str, kimg: Optional[
     snapshot = snapshot or issuing_snapshot(run_dir, registry, kimg)
     target = os.path.join(out, name)
     if os.path.exists(target):  # before anything is reserved
-        raise UserError(f'{target} exists already; remove it or choose another name')
+        return _finish(registry, name, user or name, snapshot, target)
     if not snapshot.has_fingerprint:
         raise UserError(f'{run_dir}: the snapshot at {snapshot.kimg} kimg draws the same pictures for any fingerprint, '
                         'so that no instance could be told from another; issue from a later one or another run')
@@ -52,6 +54,28 @@ def issue(run_dir: str, registry: Registry, name: str, out: str, kimg: Optional[
             issued.digest = sha256_folder(model)
         issued.instance = os.path.join(target, VERSION)
     return issued.instance, issued.digest
+
+
+def _finish(registry, name, user, snapshot, target):
+    """Enters the instance of a command that was killed when its folder was in place, but not in the ledger yet.
+
+    That the folder holds the reserved code is seen by exporting it again: the bytes depend on code and model alone.
+    """
+    found, folder = registry.unfinished(name), os.path.join(target, VERSION)
+    if found and (found.name, found.user, found.model_digest) == (name, user, snapshot.digest):
+        digest = sha256_folder(folder)
+        if os.listdir(target) == [VERSION] and _digest_again(registry.code(name), snapshot, target) == digest:
+            registry.finish(found, digest, folder)
+            return folder, digest
+    raise UserError(f'{target} exists already; remove it or choose another name')
+
+
+def _digest_again(code, snapshot, target):
+    # Its name is that of a temporary folder of atomic_folder: should this process be killed too, it will be removed.
+    parent, name = os.path.split(os.path.abspath(target))
+    with tempfile.TemporaryDirectory(dir=parent, prefix=f'.{name}-', suffix=INCOMPLETE) as temporary:
+        export(snapshot.method.bake(snapshot.nets, code), os.path.join(temporary, VERSION))
+        return sha256_folder(os.path.join(temporary, VERSION))
 
 
 def issuing_snapshot(run_dir: str, registry: Registry, kimg: Optional[int] = None) -> Snapshot:
