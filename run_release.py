@@ -155,14 +155,14 @@ def revoke_command(args):
 
 def attribute_command(args):
     from fingerprints.statistics import check_fpr
-    from release.inputs import find_inputs
+    from release.inputs import Inputs
     check_fpr(args.fpr)
     if args.out is not None and (not args.out or os.path.lexists(args.out)):
         raise UserError(f'--out={args.out}: choose the name of a file that does not exist yet')
     if args.out:
         make_folder(os.path.dirname(os.path.abspath(args.out)))
     check_defaults(args)
-    inputs, others = find_inputs(args.image)
+    inputs = Inputs(args.image)
     registry = books.open_registry(args)
     from release.attribute import Attributor  # here, since it takes seconds to import
     from release.results import Tally, attribution_lines, bits_needed, exit_code
@@ -174,7 +174,7 @@ def attribute_command(args):
     with output(args.out) as file:
         for line in attribution_lines(results, form, context, tally):
             print(line, file=file, flush=True)
-    left_out = f', {others} other files in the folders left out' if others else ''
+    left_out = f', {inputs.others} other files in folders and archives left out' if inputs.others else ''
     users, num_bits = attributor.codes.shape
     needed = bits_needed(num_bits, users, args.fpr, len(attributor.alignments))
     print(f'{tally.summary()}{left_out}; {needed}',

@@ -35,6 +35,11 @@ def _version(quarters, mirrored, inverted):
 ALIGNMENTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {name: _version(*parts) for name, parts in _names()}
 
 
+def combined(way: str, alignment: str) -> str:
+    """The name of a picture that was scaled in some way (release.sizes) and is tried in one of ALIGNMENTS."""
+    return ', '.join(name for name in (way, alignment) if name != AS_IT_IS) or AS_IT_IS
+
+
 def best_alignment(found: Sequence[Attribution]) -> tuple[int, Attribution]:
     """What the Attributions of one picture's versions say together.
 

@@ -14,7 +14,7 @@ from release.attribute import Result
 
 COLUMNS = ('image', 'sha256', 'reason', 'user', 'revoked', 'matching', 'num_bits', 'threshold', 'p_value', 'users',
            'over_threshold', 'best_user', 'second_user', 'second_matching', 'fpr', 'model_digest', 'snapshot_kimg',
-           'version', 'alignment', 'alignments', 'error')
+           'version', 'alignment', 'tried', 'alignments', 'error')
 
 ERROR = 'error'
 
@@ -26,7 +26,7 @@ def as_text(result: Result, context: dict[str, Any]) -> str:
     found = result.attribution
     tried = f', {result.alignment}' if result.alignment else ''
     return (f'{quoted(result.path)}: {_verdict(result)}{tried}  {found.matching} of {found.num_bits} bits match  '
-            f'p {found.p_value:.2g}, corrected for {_tried(found.users, context.get("alignments", 1))}')
+            f'p {found.p_value:.2g}, corrected for {_tried(found.users, result.tried)}')
 
 
 def _verdict(result):
