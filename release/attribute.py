@@ -1,6 +1,7 @@
-"""Attribution: image files → decoder → registry → user, matching bits, p-value."""
+"""Attribution: image files → decoder → registry → user, matching bits, p-value; one by one, or of one source."""
 import dataclasses
 import functools
+import hashlib
 import itertools
 from collections.abc import Iterable, Iterator
 from typing import Any, Optional, Union
@@ -10,7 +11,9 @@ import numpy as np
 from dnnlib.images import to_float
 from dnnlib.util import progress
 from dnnlib.version import VERSION
-from fingerprints.matching import Attribution, attribute
+from fingerprints.codes import packed
+from fingerprints.evidence import soft_weights
+from fingerprints.matching import Attribution, PackedCodes, attribute
 from fingerprints.registry import Registry
 from release.alignments import ALIGNMENTS, AS_IT_IS, best_alignment, combined
 from release.inputs import Input
@@ -27,6 +30,8 @@ class Result:
     sha256: of the file's bytes; None if they could not be read.
     alignment: the version of the picture that it holds for, if several were tried or it had to be scaled.
     tried: in how many versions; p-value and threshold are corrected for them.
+    images: of a result for pictures of one source, each one's {'image', 'sha256', 'alignment'}; sha256 is then that of
+        theirs, written one after the other.
     revoked: for users in the attribution whose instances are revoked, when they were: {name: UTC, ISO 8601}.
     """
     path: str
@@ -36,14 +41,16 @@ class Result:
     alignment: Optional[str] = None
     revoked: dict[str, str] = dataclasses.field(default_factory=dict)
     tried: int = 1
+    images: tuple[dict[str, Any], ...] = ()
 
     def record(self) -> dict[str, Any]:
         """The result as a JSON object. A name that is not valid Unicode has escapes for the bytes that are not."""
         name = recorded_name(self.path)
         if self.error:
             return {'image': name, 'sha256': self.sha256, 'error': self.error}
+        images = {'images': list(self.images)} if self.images else {}
         return {'image': name, 'sha256': self.sha256, **dataclasses.asdict(self.attribution),
-                'alignment': self.alignment, 'tried': self.tried, 'revoked': self.revoked}
+                'alignment': self.alignment, 'tried': self.tried, 'revoked': self.revoked, **images}
 
 
 def recorded_name(path: str) -> str:
@@ -55,24 +62,28 @@ class Attributor:
     """Names the users of image files, for one run and its registry.
 
     provenance: what every result rests on: the digest of the model (the snapshot that the instances came from), that
-        snapshot's kimg, the version of this project, and in how many alignments each picture is tried.
+        snapshot's kimg, the version of this project, in how many alignments each picture is tried, and whether bits
+        count by how surely they were read.
 
     Args:
         run_dir: the training run. registry: who has an instance.
         align: try each picture mirrored, turned and inverted as well (release.alignments).
+        soft: count bits by how surely they were read (fingerprints.matching.attribute).
 
     Raises:
         UserError: an empty registry, or one of another model than the run's.
     """
 
-    def __init__(self, run_dir: str, registry: Registry, align: bool = False):
+    def __init__(self, run_dir: str, registry: Registry, align: bool = False, soft: bool = False):
         snapshot = released_snapshot(run_dir, registry)
         self.model = snapshot.model(BATCH)
-        self.names, self.codes = registry.codes(snapshot.digest)
+        self.names, codes = registry.codes(snapshot.digest)
+        self.codes = PackedCodes(packed(codes), codes.shape[1])
+        self.soft = soft
         self.revoked = {user.name: user.revoked_at for user in registry.list() if user.revoked_at}
         self.alignments = ALIGNMENTS if align else {AS_IT_IS: ALIGNMENTS[AS_IT_IS]}
         self.provenance = {'model_digest': snapshot.digest, 'snapshot_kimg': snapshot.kimg, 'version': VERSION,
-                           'alignments': len(self.alignments)}
+                           'alignments': len(self.alignments), 'soft': soft}
 
     def __call__(self, inputs: Iterable[Union[str, Input]], fpr: float) -> Iterator[Result]:
         """Yields a Result per input, in order. A file that can't be read has an error, and the rest goes on.
@@ -85,6 +96,28 @@ class Attributor:
         """
         for pictures in self.read(inputs):
             yield from self._concluded(pictures, fpr)
+
+    def together(self, inputs: Iterable[Union[str, Input]], fpr: float) -> Iterator[Result]:
+        """Yields a Result for each input that can't be read, and then one for all others, which are of one source.
+
+        Each picture votes on each bit, by how surely it was read (fingerprints.evidence.pool). Of its versions the one
+        counts that is read most surely: chosen without a look at any code, so that it costs no correction. That the
+        pictures have one source must be known from elsewhere.
+        """
+        votes, images, digest = 0, [], hashlib.sha256()
+        for pictures in self.read(inputs):
+            for picture, versions in zip(pictures, self.logits(pictures)):
+                if picture.error:
+                    yield Result(picture.path, error=picture.error, sha256=picture.sha256)
+                    continue
+                alignment = max(versions, key=lambda name: np.abs(versions[name]).mean())
+                votes = votes + soft_weights(versions[alignment])
+                images.append({'image': recorded_name(picture.path), 'sha256': picture.sha256, 'alignment': alignment})
+                digest.update(picture.sha256.encode())
+        if images:
+            (found,) = attribute(votes[np.newaxis], self.names, self.codes, fpr, soft=self.soft)
+            yield Result(f'{len(images)} images together', found, sha256=digest.hexdigest(), images=tuple(images),
+                         revoked=self._revoked(found))
 
     def read(self, inputs: Iterable[Union[str, Input]]) -> Iterator[list[Picture]]:
         """Yields the Pictures of inputs, in order, BATCH at a time."""
@@ -116,7 +149,7 @@ class Attributor:
         for tried in {len(versions) for versions in found} - {0}:
             chosen = [number for number, versions in enumerate(found) if len(versions) == tried]
             rows = np.stack([row for number in chosen for row in found[number].values()])
-            attributions = attribute(rows, self.names, self.codes, fpr, num_alignments=tried)
+            attributions = attribute(rows, self.names, self.codes, fpr, num_alignments=tried, soft=self.soft)
             for start, number in enumerate(chosen):
                 several = attributions[start * tried:(start + 1) * tried]
                 results[number] = self._with(results[number], list(found[number]), several)
@@ -124,8 +157,10 @@ class Attributor:
 
     def _with(self, result, alignments, found):
         number, attribution = best_alignment(found)
-        said = {attribution.user, *attribution.over_threshold}
-        revoked = {name: when for name, when in self.revoked.items() if name in said}
         alignment = None if alignments == [AS_IT_IS] else alignments[number]
-        return dataclasses.replace(result, attribution=attribution, alignment=alignment, revoked=revoked,
-                                   tried=len(found))
+        return dataclasses.replace(result, attribution=attribution, alignment=alignment,
+                                   revoked=self._revoked(attribution), tried=len(found))
+
+    def _revoked(self, attribution):
+        said = {attribution.user, *attribution.over_threshold}
+        return {name: when for name, when in self.revoked.items() if name in said}
