@@ -106,7 +106,7 @@ def attribute(logits: np.ndarray, names: Sequence[str], codes: Union[np.ndarray,
     return results
 
 
-_threshold = functools.lru_cache(threshold)  # the same for all images that are tried equally often
+_threshold, _p_value = map(functools.lru_cache, (threshold, p_value))  # images ask for the same few again and again
 
 
 class _HardDecision:
@@ -126,7 +126,7 @@ class _HardDecision:
     def conclude(self, candidates, names, codes):
         """The Attribution that follows from candidates, [(user's index, score)], best first."""
         found = _outcome(candidates, names, self.needed)
-        p = float(corrected(p_value(found['matching'], self.num_bits), *self.tried))
+        p = float(corrected(_p_value(found['matching'], self.num_bits), *self.tried))
         return Attribution(num_bits=self.num_bits, p_value=p, threshold=self.needed, **found)
 
 
@@ -160,16 +160,16 @@ def _candidates(decisions, codes):
     ten million users need little more memory than their packed codes. Scores are whole numbers below 2^24, which
     float32 sums exactly.
     """
-    weights = np.stack([decision.weights for decision in decisions]).T                       # [num_bits, N]
+    weights = np.stack([decision.weights for decision in decisions])                         # [N, num_bits]
     offsets = [decision.offset for decision in decisions]
     needed = np.array([np.inf if decision.needed is None else decision.needed for decision in decisions])
     candidates = [[] for _ in decisions]
     lowest = np.full(len(decisions), -np.inf)  # what a block's best must exceed to matter
     for start in range(0, len(codes), USERS_AT_ONCE):
-        sums = codes.bits(start, start + USERS_AT_ONCE) @ weights                            # [U, N]
-        best = sums.max(axis=0) + offsets
+        sums = weights @ codes.bits(start, start + USERS_AT_ONCE).T                          # [N, U]
+        best = sums.max(axis=1) + offsets
         for number in np.flatnonzero((best > lowest) | (best >= needed)):
-            row, found = sums[:, number] + offsets[number], candidates[number]
+            row, found = sums[number] + offsets[number], candidates[number]
             chosen = np.union1d(_best_two(row), np.flatnonzero(row >= needed[number]))
             found += [(start + int(index), int(row[index])) for index in chosen]
             found.sort(key=lambda candidate: (-candidate[1], candidate[0]))
