@@ -21,6 +21,7 @@ from release.issue import released_snapshot
 from release.reading import Picture, in_order, read_picture
 
 BATCH = 64
+SUREST = 'each as it is read most surely'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,8 +31,8 @@ class Result:
     sha256: of the file's bytes; None if they could not be read.
     alignment: the version of the picture that it holds for, if several were tried or it had to be scaled.
     tried: in how many versions; p-value and threshold are corrected for them.
-    images: of a result for pictures of one source, each one's {'image', 'sha256', 'alignment'}; sha256 is then that of
-        theirs, written one after the other.
+    images: of a result for pictures of one source, each one's {'image', 'sha256'}; sha256 is then that of theirs,
+        written one after the other.
     revoked: for users in the attribution whose instances are revoked, when they were: {name: UTC, ISO 8601}.
     """
     path: str
@@ -100,24 +101,39 @@ class Attributor:
     def together(self, inputs: Iterable[Union[str, Input]], fpr: float) -> Iterator[Result]:
         """Yields a Result for each input that can't be read, and then one for all others, which are of one source.
 
-        Each picture votes on each bit, by how surely it was read (fingerprints.evidence.pool). Of its versions the one
-        counts that is read most surely: chosen without a look at any code, so that it costs no correction. That the
-        pictures have one source must be known from elsewhere.
+        Each picture votes on each bit, by how surely it was read (fingerprints.evidence.pool). That the pictures have
+        one source must be known from elsewhere.
         """
-        votes, images, digest = 0, [], hashlib.sha256()
+        votes, images, digest = {}, [], hashlib.sha256()
         for pictures in self.read(inputs):
             for picture, versions in zip(pictures, self.logits(pictures)):
                 if picture.error:
                     yield Result(picture.path, error=picture.error, sha256=picture.sha256)
                     continue
-                alignment = max(versions, key=lambda name: np.abs(versions[name]).mean())
-                votes = votes + soft_weights(versions[alignment])
-                images.append({'image': recorded_name(picture.path), 'sha256': picture.sha256, 'alignment': alignment})
+                for choice, weights in self._votes(versions).items():
+                    votes[choice] = votes.get(choice, 0) + weights
+                images.append({'image': recorded_name(picture.path), 'sha256': picture.sha256})
                 digest.update(picture.sha256.encode())
         if images:
-            (found,) = attribute(votes[np.newaxis], self.names, self.codes, fpr, soft=self.soft)
-            yield Result(f'{len(images)} images together', found, sha256=digest.hexdigest(), images=tuple(images),
-                         revoked=self._revoked(found))
+            whole = Result(f'{len(images)} images together', sha256=digest.hexdigest(), images=tuple(images))
+            rows = np.stack(list(votes.values())).astype(np.float64)
+            found = attribute(rows, self.names, self.codes, fpr, num_alignments=len(rows), soft=self.soft)
+            yield self._with(whole, list(votes), found)
+
+    def _votes(self, versions):
+        """{choice: soft weights [num_bits]}: what one picture says of each bit, its version chosen in several ways.
+
+        The same alignment for all pictures; or, of each picture, the one that is read most surely, of those inverted or
+        of those not: a decoder may read the negative of a picture as surely, and all bits the other way. Nothing looks
+        at a code; each choice is one more comparison.
+        """
+        groups = {alignment: [key for key in versions if key[1] == alignment] for alignment in self.alignments}
+        if len(groups) > 1:
+            for inverted in (False, True):
+                groups[SUREST + (', inverted' if inverted else '')] = [
+                    key for key in versions if key[1].endswith('inverted') == inverted]
+        return {choice: soft_weights(versions[max(keys, key=lambda key: np.abs(versions[key]).mean())])
+                for choice, keys in groups.items()}
 
     def read(self, inputs: Iterable[Union[str, Input]]) -> Iterator[list[Picture]]:
         """Yields the Pictures of inputs, in order, BATCH at a time."""
@@ -128,10 +144,11 @@ class Attributor:
                 yield pictures
                 bar.update(len(pictures))
 
-    def logits(self, pictures: Iterable[Picture]) -> list[dict[str, np.ndarray]]:
-        """What the decoder says of each version of Pictures: a list of {alignment: logits [num_bits]}, without errors.
+    def logits(self, pictures: Iterable[Picture]) -> list[dict[tuple[str, str], np.ndarray]]:
+        """What the decoder says of each version of Pictures: a list of {(way, alignment): logits [num_bits]}.
 
-        The first is the picture as it is, or scaled as a whole.
+        The way is one of release.sizes, the alignment one of release.alignments; the first is the picture as it is, or
+        scaled as a whole. A Picture with an error has none.
         """
         keys = [(number, way) for number, picture in enumerate(pictures) for way in picture.versions]
         found = [{} for _ in pictures]
@@ -139,7 +156,7 @@ class Attributor:
             images = np.stack([pictures[number].versions[way] for number, way in keys])
             for name, version in self.alignments.items():
                 for (number, way), row in zip(keys, self.model.decode(to_float(version(images)))):
-                    found[number][combined(way, name)] = row
+                    found[number][way, name] = row
         return found
 
     def _concluded(self, pictures, fpr):
@@ -152,7 +169,8 @@ class Attributor:
             attributions = attribute(rows, self.names, self.codes, fpr, num_alignments=tried, soft=self.soft)
             for start, number in enumerate(chosen):
                 several = attributions[start * tried:(start + 1) * tried]
-                results[number] = self._with(results[number], list(found[number]), several)
+                alignments = [combined(*key) for key in found[number]]
+                results[number] = self._with(results[number], alignments, several)
         return results
 
     def _with(self, result, alignments, found):

@@ -170,17 +170,25 @@ def test_pictures_of_one_source_name_together_whom_none_names_alone(command, cap
     assert soft['p_value'] == pytest.approx(2 * soft_p_values(pool(np.array(logits)), CODES['bob'][None])[0])
 
 
-def test_of_a_pictures_versions_the_surest_is_pooled(command, capsys):
-    """Grey but for the top row: mirrored top to bottom and turned, the decoder would read nothing from it."""
-    def hidden(pixels):
-        pixels[1:] = 120
-        return pixels[:, ::-1]
-    names = [draw(f'{number}.png', CODES['bob'], edit=hidden) for number in range(3)]
-    assert command('attribute', '--together', '--alignments', '--json', *names) in (0, 3)
+@pytest.mark.parametrize('edits, choice', [
+    (('', '', ''), 'as it is'), (('turned',) * 3, 'turned by 180°'), (('negative',) * 3, 'mirrored'),
+    (('', 'turned', ''), 'each as it is read most surely')])
+def test_pictures_of_one_source_are_aligned_alike_or_each_as_read_most_surely(command, capsys, edits, choice):
+    """Grey but for the top row: from what was turned nothing is read surely, from a negative all bits wrong.
+
+    Bob's code mirrored is its own negative, so that mirroring undoes that too, and comes before inverting. 16 alignments
+    and two choices by sureness are 18 comparisons.
+    """
+    def edited(edit):
+        def apply(pixels):
+            pixels[1:] = 120
+            return {'': pixels, 'turned': pixels[::-1, ::-1], 'negative': 255 - pixels}[edit]
+        return apply
+    names = [draw(f'{number}.png', CODES['bob'], (5 + number,), edit=edited(edit)) for number, edit in enumerate(edits)]
+    assert command('attribute', '--together', '--alignments', '--json', *names) == 0
     (together,) = records(capsys.readouterr().out)
-    assert together['tried'] == 1 and together['num_bits'] == BITS
-    assert {one['alignment'] for one in together['images']} <= {'as it is', 'mirrored', 'inverted',
-                                                                'mirrored, inverted'}
+    assert (together['user'], together['alignment'], together['tried']) == ('bob', choice, 18)
+    assert together['p_value'] == pytest.approx(2 * 18 * 2.0 ** -16)
 
 
 # --- detect ---
