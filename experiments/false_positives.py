@@ -66,8 +66,11 @@ def lines(kinds, p, num_bits, users, tried, registries):
             verdict = 'within' if low <= rate else 'ABOVE'
             yield (f'  {kind:12} {named:6} of {len(chosen):7}  {named / len(chosen):.2e}  95%: {low:.1e} to {high:.1e}'
                    f'  {verdict} the rate')
-        accused = sum((part <= rate).any() for part in np.array_split(p, registries))
-        yield f'  {accused} of {registries} registries held a picture against anyone'
+        held = np.array([(part <= rate).sum() for part in np.array_split(p, registries)])
+        error = 1.96 * held.std() * registries ** 0.5 / len(p)
+        share = held.sum() / len(p)
+        yield (f'  {(held > 0).sum()} of {registries} registries held a picture against anyone, one of them '
+               f'{held.max()}; by the spread between them 95%: {max(0, share - error):.1e} to {share + error:.1e}')
 
 
 def make_parser():

@@ -52,7 +52,10 @@ def test_the_lines_tell_what_is_above_the_rate():
     assert said[0].startswith('10,000 users, 100 registries, 16 alignments, rate 0.001: ')
     assert said[1].split()[:4] == ['all', '500', 'of', '1000'] and said[1].endswith('ABOVE the rate')
     assert said[3].split()[:4] == ['photograph', '0', 'of', '500'] and said[3].endswith('within the rate')
-    assert said[4].strip() == '100 of 100 registries held a picture against anyone'
+    assert said[4].strip() == ('100 of 100 registries held a picture against anyone, one of them 5; by the spread '
+                               'between them 95%: 5.0e-01 to 5.0e-01')
+    p[:200] = 0.5  # 20 registries less: 4 pictures of a registry in the mean, spread by 2
+    assert list(false_positives.lines(kinds, p, 128, 10_000, 16, 100))[4].endswith('3.6e-01 to 4.4e-01')
 
 
 def test_a_trained_run_is_measured_end_to_end(run_dir, photographs, tmp_path, capsys):

@@ -176,8 +176,8 @@ def test_pictures_of_one_source_name_together_whom_none_names_alone(command, cap
 def test_pictures_of_one_source_are_aligned_alike_or_each_as_read_most_surely(command, capsys, edits, choice):
     """Grey but for the top row: from what was turned nothing is read surely, from a negative all bits wrong.
 
-    Bob's code mirrored is its own negative, so that mirroring undoes that too, and comes before inverting. 16 alignments
-    and two choices by sureness are 18 comparisons.
+    Bob's code mirrored is its own negative, so that mirroring undoes that too, and comes before inverting. 16
+    alignments and two choices by sureness are 18 comparisons.
     """
     def edited(edit):
         def apply(pixels):
