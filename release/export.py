@@ -10,6 +10,7 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 
 from dnnlib.images import to_uint8_tensor
 
+SIGNATURES = {'serving_default': 'uint8, 0 to 255', 'float': 'float32, -1 to 1'}  # and what their images are
 MODEL = 'saved_model.pb'
 NUMBERED = re.compile(r'(.*_)(\d+)')  # how TensorFlow calls functions: __inference_pruned_2544
 
@@ -113,7 +114,7 @@ def _constants_of(saved, concrete):
 
 
 def _numbered_from_0(saved):
-    """Numbers a SavedModel's functions from 0. TensorFlow counts all that the process ever made, and orders by chance."""
+    """Numbers a SavedModel's functions from 0: TensorFlow counts all of a process, and orders by chance."""
     graph, = saved.meta_graphs
     functions = sorted(graph.graph_def.library.function, key=_number)
     names = {}
