@@ -27,11 +27,11 @@ MODEL_NAME = 'StyleGAN2 generator'
 class HandOver:
     """What an instance goes through before it leaves, and what is said on its card.
 
-    formats: those of selftest.FORMATS in which its pictures must be read back; none: it is not tested.
+    required: those of selftest.FORMATS in which its pictures must be read back; none: it is not tested.
     model_name, licence: for its card.
     signer: signs its folder; None: it is not signed.
     """
-    formats: tuple[str, ...] = ()
+    required: tuple[str, ...] = ()
     model_name: str = MODEL_NAME
     licence: str = ''
     signer: Optional[Signer] = None
@@ -125,7 +125,7 @@ class Issuer:
             self._bake(code).write(folder)
             write_warmup(folder, self._generator.config.latent_dim)
             write_card(folder, self._generator, self.hand_over.model_name, self.hand_over.licence)
-            test = self._tested(name, code, folder) if self.hand_over.formats else None
+            test = self._tested(name, code, folder) if self.hand_over.required else None
             if self.hand_over.signer:
                 self.hand_over.signer(folder, folder + SUFFIX)
             set_times(temporary)
@@ -140,7 +140,7 @@ class Issuer:
 
     def _tested(self, name, code, folder):
         self._model = self._model or self.snapshot.model()
-        test = self_test(folder, self._model, code, self.hand_over.formats)
+        test = self_test(folder, self._model, code, self.hand_over.required)
         check(test, name)
         return test
 

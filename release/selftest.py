@@ -23,17 +23,19 @@ class SelfTest:
     """What was read back.
 
     matching: per format, in how many bits each of the pictures agrees with the code.
+    required: the formats that must be read; of the others it is only told.
     num_bits: of the code. needed: the fewest bits that agree by chance in RATE of all pictures or less; None if all
         bits are too few.
     """
     matching: dict[str, tuple[int, ...]]
+    required: tuple[str, ...]
     num_bits: int
     needed: Optional[int]
 
     @property
     def passed(self) -> bool:
-        """Whether in every format at least half of the pictures are read."""
-        return all(2 * self.read(form) >= len(counts) for form, counts in self.matching.items())
+        """Whether in every required format at least half of the pictures are read."""
+        return all(2 * self.read(form) >= len(self.matching[form]) for form in self.required)
 
     def read(self, form: str) -> int:
         """How many pictures of a format agree in as many bits as are needed."""
@@ -47,14 +49,14 @@ class SelfTest:
                          for form, counts in self.matching.items())
 
 
-def self_test(folder: str, model: Model, code: np.ndarray, formats: Sequence[str] = tuple(FORMATS)) -> SelfTest:
+def self_test(folder: str, model: Model, code: np.ndarray, required: Sequence[str] = ('png',)) -> SelfTest:
     """Draws from an issued folder, saves the pictures, and reads them with the owner's decoder.
 
     Args:
         folder: of the SavedModel; nothing else of the project draws.
         model: whose `decode` attributes.
         code: the instance's fingerprint [bits] of 0 and 1.
-        formats: those of FORMATS to save as.
+        required: those of FORMATS that must be read. A mark that was not trained against JPEG need not survive it.
 
     Raises:
         UserError: the folder holds no instance.
@@ -62,12 +64,12 @@ def self_test(folder: str, model: Model, code: np.ndarray, formats: Sequence[str
     with Drawer(folder) as drawer:
         latents = np.random.default_rng(0).standard_normal([PICTURES, drawer.latent_dim])
         images = drawer(latents)
-    files = [saved(image, form) for form in formats for image in images]
+    files = [saved(image, form) for form in FORMATS for image in images]
     pictures = np.stack([np.asarray(decode(data, side=model.resolution)) for data in files])
     read = model.decode(to_float(pictures)) > 0                                   # [formats · PICTURES, bits]
-    matching = (read == np.asarray(code, bool)).sum(1).reshape(len(formats), PICTURES)
-    return SelfTest({form: tuple(map(int, counts)) for form, counts in zip(formats, matching)}, len(code),
-                    threshold(len(code), 1, RATE))
+    matching = (read == np.asarray(code, bool)).sum(1).reshape(len(FORMATS), PICTURES)
+    return SelfTest({form: tuple(map(int, counts)) for form, counts in zip(FORMATS, matching)}, tuple(required),
+                    len(code), threshold(len(code), 1, RATE))
 
 
 def saved(image: np.ndarray, form: str) -> bytes:
@@ -81,8 +83,8 @@ def check(test: SelfTest, name: str) -> None:
     """Raises UserError unless the self-test was passed."""
     if test.needed is None:
         raise UserError(f'{name}: {test.num_bits} bits are too few to be read at {RATE:g}; issue from a model of more '
-                        'bits, or without --selftest')
+                        'bits, or with --selftest=false')
     if not test.passed:
-        raise UserError(f'{name}: its fingerprint does not read ({test.summary}; {test.needed} bits are needed in at '
-                        'least half of them), so it is not handed over; issue from a later or better snapshot, or '
+        raise UserError(f'{name}: its fingerprint does not read ({test.summary}; {test.needed} bits are needed, in at '
+                        f'least half of the {" and ".join(map(str.upper, test.required))} pictures), so it is not handed over; issue from a later or better snapshot, or '
                         'with --selftest=false')
