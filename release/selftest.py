@@ -85,6 +85,7 @@ def check(test: SelfTest, name: str) -> None:
         raise UserError(f'{name}: {test.num_bits} bits are too few to be read at {RATE:g}; issue from a model of more '
                         'bits, or with --selftest=false')
     if not test.passed:
+        required = ' and '.join(map(str.upper, test.required))
         raise UserError(f'{name}: its fingerprint does not read ({test.summary}; {test.needed} bits are needed, in at '
-                        f'least half of the {" and ".join(map(str.upper, test.required))} pictures), so it is not handed over; issue from a later or better snapshot, or '
-                        'with --selftest=false')
+                        f'least half of the {required} pictures), so it is not handed over; issue from a later or '
+                        'better snapshot, or with --selftest=false')
