@@ -233,11 +233,11 @@ class Marked(tf.keras.Model):
 
 
 def bake(nets, code, into=None):
-    """The Marked generator of `code` [bits] of 0 and 1, of 'ref' ops. `into`: what an earlier call returned, anew."""
+    """The Marked generator of `code` [bits] of 0 and 1, of 'portable' ops. `into`: an earlier call's, to fill anew."""
     source, carriers = nets['G'], nets['C']
     marks = carriers.marks(tf.cast(code, tf.float32)[tf.newaxis])                       # [1, R, R, 3]
     if into is None:
-        into = Marked(dataclasses.replace(source.config, impl='ref'), source.resolution, marks.shape)
+        into = Marked(dataclasses.replace(source.config, impl='portable'), source.resolution, marks.shape)
     for taken, kept in ((nets['M'], into.mapping), (source, into.generator)):
         for variable, copied in zip(taken.variables, kept.variables):
             copied.assign(variable)

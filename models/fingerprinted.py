@@ -212,7 +212,7 @@ def bake(nets, code, into=None):
     """The plain generator whose filters are those that `code` [bits] of 0 and 1 makes of G's.
 
     It is a Generator without modulated layers: each filter is modulated and demodulated once (arXiv 1912.04958,
-    equations 1 and 3); biases, noise and the input layer are copied. Its ops are 'ref' ones. It takes latents
+    equations 1 and 3); biases, noise and the input layer are copied. Its ops are 'portable' ones. It takes latents
     [N, latent_dim], has `config` and `resolution`, and holds nothing else of the method.
 
     Args:
@@ -222,7 +222,7 @@ def bake(nets, code, into=None):
     """
     source = nets['G']
     if into is None:
-        config = dataclasses.replace(source.config, impl='ref')
+        config = dataclasses.replace(source.config, impl='portable')
         into = type(source)(config, source.resolution, LatentInput, modulated=False)
     embedding = nets['E'](tf.cast(code, tf.float32)[tf.newaxis])[0]        # [embedding_dim]
     for layer, baked in zip(source.layers_in_order, into.layers_in_order):

@@ -161,7 +161,7 @@ def test_failed_export_leaves_nothing(run_dir, tmp_path, monkeypatch):
     def fail(*_):
         raise OSError('disk full')
 
-    monkeypatch.setattr('release.issue.export', fail)
+    monkeypatch.setattr('release.issue.Template.write', fail)
     with pytest.raises(OSError, match='disk full'):
         issue(run_dir, registry, 'carol', str(tmp_path / 'instances'))
     assert os.listdir(tmp_path / 'instances') == [] and registry.list() == []
