@@ -8,6 +8,7 @@ import sys
 from dnnlib import cli
 from dnnlib.util import Log, UsageError, UserError, atomic_file, format_time, make_folder, printable, progress
 from release import books, books_flags
+from release.evidence import command as evidence
 
 RUN = 'results/digits-quickstart'
 REGISTRY = 'registry.sqlite'
@@ -74,6 +75,7 @@ def make_parser():
     form.add_argument('--csv', action='store_true', help='a table for spreadsheets')
     attribute.add_argument('--out', metavar='FILE', help='write the results to a new file instead of printing them')
 
+    evidence.add_command(commands, registry, RUN, DEFAULT_RATE)
     books_flags.add_commands(commands, registry)
 
     demo = commands.add_parser('demo', help='train on digits, issue two users, attribute their images',
@@ -182,6 +184,11 @@ def attribute_command(args):
     return exit_code(tally)
 
 
+def report_command(args):
+    check_defaults(args)
+    return evidence.report_command(args, books.open_registry(args))
+
+
 def output(path):
     """A context whose value is the file to write to: one at `path` that appears when all is written, or stdout."""
     return atomic_file(path) if path else contextlib.nullcontext(sys.stdout)
@@ -194,7 +201,7 @@ def demo_command(args):
 
 
 COMMANDS = {'issue': issue_command, 'list': list_command, 'revoke': revoke_command, 'attribute': attribute_command,
-            'demo': demo_command, **books.COMMANDS}
+            'report': report_command, 'demo': demo_command, **books.COMMANDS}
 
 
 def main(args):

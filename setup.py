@@ -21,6 +21,7 @@ setup(
     license='Apache-2.0',
     python_requires='>=3.9,<3.14',
     packages=find_packages(),
+    package_data={'release.evidence': ['report.html', 'report.css']},
     py_modules=['run_training', 'run_generator', 'run_metrics', 'run_release', 'dataset_tool', 'console_scripts'],
     entry_points={'console_scripts': [f'{name} = console_scripts:{function}' for name, function in SCRIPTS.items()]},
     install_requires=[
@@ -40,6 +41,7 @@ setup(
         'importlib-resources==7.1.0' + NEWER,  # TensorFlow Datasets' archives use it and do not require it
         'SQLAlchemy==2.0.44',
         'cryptography==50.0.2',
+        'Jinja2==3.1.6',
         'scikit-learn==1.6.1' + OLDER,
         'scikit-learn==1.9.1' + NEWER,
         'lmdb==1.7.3',

@@ -25,7 +25,7 @@ from models.layers import FILTER, Conv2D, Dense, check_shape
 from models.limits import resolutions
 from models.phase import Phase
 from models.sampling import sample_noise
-from models.signs import SignedDecoder, fit_linear, make_projection, sign_map, spread
+from models.signs import SHARPNESS, SignedDecoder, fit_linear, make_projection, sign_map, spread
 from models.stylegan2 import ConstantInput, Generator, MappingNetwork
 
 NAME = 'adopted'
@@ -33,6 +33,7 @@ AVERAGED = ('C', 'F')
 EVALUATED = ('M', 'G', 'C', 'F')
 LEAST_SIDE = 8                       # of templates
 TEMPLATE_STD = 0.25                  # they are normalized: the smaller, the faster Adam turns them
+SUREST = 0.95                        # a sign that is read as surely as this or more says no more about its latent
 FILTERS = 6                          # convolutions of F's content filter
 
 
@@ -198,6 +199,18 @@ def generate(nets, latents, fingerprints):
 def decode(nets, images):
     """Fingerprint logits [N, bits] of images [N, H, W, 3]."""
     return nets['F'](images)[0]
+
+
+def guess_latents(nets, image, noise):
+    """Latents [N, latent_dim] with the signs that F reads in an image [1, H, W, 3]; the rest of them is `noise`.
+
+    noise: [N, latent_dim], standard normal.
+    """
+    projection = nets['C'].projection                                                   # [latent_dim, side²]
+    inverse = tf.linalg.pinv(projection)                                                # [side², latent_dim]
+    signs = tf.clip_by_value(tf.tanh(nets['F'](image)[1] / 2), -SUREST, SUREST)         # [1, side²]
+    wanted = tf.atanh(signs) / SHARPNESS                                                # z R, [1, side²]
+    return noise + tf.matmul(wanted - tf.matmul(noise, projection), inverse)
 
 
 def as_model(nets, batch_size=64):
