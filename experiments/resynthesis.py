@@ -6,7 +6,6 @@ The pasted mark is the best that a holder of two instances has: what the user's 
 found has more than the mean of other users' pictures of it. It is one table: PSNR of the nearest picture that the
 user's instance was found to draw, and how often that instance came nearer than those of three other users.
 """
-import argparse
 import json
 
 import numpy as np

@@ -35,8 +35,8 @@ def add_command(commands: Any, registry: dict[str, Any], run: str, rate: float) 
     report.add_argument('--alignments', action='store_true', help='as of attribute')
     report.add_argument('--innocents', metavar='DATASET', help='dataset of pictures that no instance drew, of the same '
                         "kind as IMAGE; the run's own held-out ones if not given")
-    report.add_argument('--images', type=int, default=400, help='how many pictures of the instance, and how many of '
-                        'none, to measure the likelihood ratio on (default: 400)')
+    report.add_argument('--images', type=int, default=400, help='how many pictures of the instance to measure the '
+                        'likelihood ratio on (default: 400)')
     report.add_argument('--redraw', type=int, default=4, metavar='N', help='draw the picture again, and N pictures of '
                         'the instance and N of none to compare with; 0 does without, and saves minutes (default: 4)')
     report.add_argument('--hide-code', action='store_true', help="leave out the user's code and the bits that were "

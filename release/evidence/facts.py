@@ -1,6 +1,7 @@
 """The facts of an evidence report: one record of plain values, which the page shows and the JSON file holds."""
 import dataclasses
 import hashlib
+import os
 from typing import Any, Optional
 
 import numpy as np
@@ -36,7 +37,7 @@ class Request:
 
     image: the file. fpr: the accepted rate of false namings. align: whether to try release.alignments.
     innocents: path of a dataset of pictures of no instance; None for the run's own. count: how many pictures of the
-    instance and of none to measure. redraw: how many pictures of either kind to re-synthesise for comparison; 0 to do
+    instance to measure. redraw: how many pictures of either kind to re-synthesise for comparison; 0 to do
     without. note, key: a signed checkpoint, and the public key to check it with. with_code: show the code.
     """
     image: str
@@ -92,7 +93,8 @@ class Reporter:
         return found
 
     def _picture(self, image, pixels, found):
-        return {'name': found.record()['image'], 'sha256': found.sha256, 'width': image.width, 'height': image.height,
+        return {'name': os.path.basename(found.record()['image']), 'sha256': found.sha256,
+                'width': image.width, 'height': image.height,
                 'alignment': found.alignment or AS_IT_IS, 'pixels_sha256': hashlib.sha256(pixels.tobytes()).hexdigest(),
                 'png': as_png(np.asarray(_shown(image))), 'aligned_png': as_png(pixels)}
 
@@ -137,7 +139,7 @@ class Reporter:
         model, codes = self._attributor.model, self._attributor.codes
         innocents = find_innocents(request.innocents, snapshot.options, snapshot.resolution)
         versions = list(self._attributor.alignments.values())
-        return {'likelihood': likelihood(model, codes, best, attribution.matching, innocents, request.count, versions),
+        return {'likelihood': likelihood(model, codes, best, attribution.threshold, innocents, request.count, versions),
                 'redrawn': redrawn(snapshot, model, codes[best], pixels, innocents, request.redraw), **tables}
 
     def _ledger(self, attribution):

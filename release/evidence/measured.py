@@ -16,12 +16,13 @@ from release.evidence.words import verbal, weight
 
 METRICS = 'metrics.jsonl'
 SPLIT = 'eval'
+MOST_INNOCENTS = 10_000
 ATTACKS = {
-    'stranger_100': 'the mean of 100 of her pictures, less that of others, added to another user’s pictures',
+    'stranger_100': 'the mean of 100 pictures of this user’s, less that of others, added to another’s pictures',
     'photographs_100': 'the same added to photographs',
-    'removal_100': 'the same taken from her own pictures',
-    'two_instances': 'what her instance’s picture has more than another’s, added to the other’s pictures',
-    'averaged': 'the mean of her picture and another user’s of the same latent',
+    'removal_100': 'the same taken from this user’s own pictures',
+    'two_instances': 'what this user’s picture of a latent has more than another’s, added to the other’s pictures',
+    'averaged': 'the mean of this user’s picture and another’s of the same latent',
 }
 
 
@@ -103,23 +104,27 @@ def own_pictures(model: Model, code: np.ndarray, count: int, seed: int) -> Itera
             bar.update(used)
 
 
-def likelihood(model: Model, codes: np.ndarray, user: int, matching: int, innocents: Innocents, count: int,
+def likelihood(model: Model, codes: np.ndarray, user: int, needed: int, innocents: Innocents, count: int,
                versions: list[Callable[[np.ndarray], np.ndarray]], seed: int = 0) -> dict[str, Any]:
-    """The likelihood ratio for a user found with `matching` bits: what was measured, and its meaning in words.
+    """The likelihood ratio of "as many bits agree as name a user": what was measured, and its meaning in words.
+
+    The threshold is what the ratio is for, and not the very number of bits that was found: most of the instance's own
+    pictures have fewer than a picture that is read without an error, which would weaken what is stronger.
 
     Args:
         model: the model. codes: all users' [U, bits]. user: whose row is in question.
+        needed: the threshold.
         innocents: each counts with the best of all users, in the best of `versions`, since so was the picture.
-        count: how many pictures to draw and to take, at most.
+        count: how many pictures to draw.
         versions: functions of uint8 images [N, H, W, 3], the alignments that were tried.
     """
     if innocents.dataset is None:
         return {'missing': innocents.missing}
     own = np.concatenate([_matching(model, images, codes[user:user + 1])
                           for images in own_pictures(model, codes[user], count, seed)])
-    pictures = innocent_pictures(innocents, count)
+    pictures = innocent_pictures(innocents, MOST_INNOCENTS)
     false = np.max([_matching(model, version(pictures), codes) for version in versions], axis=0)
-    ratio = likelihood_ratio(matching, own, false)
+    ratio = likelihood_ratio(needed, own, false)
     return {**dataclasses.asdict(ratio), 'verbal': verbal(ratio.ratio), 'dataset': innocents.dataset.name,
             'dataset_digest': innocents.dataset.digest, 'least_own': int(own.min()), 'most_innocent': int(false.max()),
             'words': weight(ratio.ratio, ratio.capped, ratio.own_images, ratio.innocents)}

@@ -9,6 +9,7 @@ from fingerprints.matching import NAMED, NOBODY, UNREACHABLE, Attribution
 SCALE = ((1e6, 'extremely strong support'), (1e4, 'very strong support'), (1e3, 'strong support'),
          (1e2, 'moderately strong support'), (1e1, 'moderate support'), (2, 'weak support'), (0, 'no support'))
 
+SUPERSCRIPT = str.maketrans('0123456789', '⁰¹²³⁴⁵⁶⁷⁸⁹')
 LARGE = ('', 'thousand', 'million', 'billion', 'trillion')
 
 LIMITS = (
@@ -28,14 +29,15 @@ LIMITS = (
 
 
 def amount(number: float) -> str:
-    """A count of one or more in words, never more than it is: '8,192', '4.2 billion', '1.7 × 10^38'."""
+    """A count of one or more in words, never more than it is: '8,192', '4.2 billion', '1.7 × 10³⁸'."""
     if number < 1e4:
         return f'{math.floor(number + 1e-9):,}'
     exponent = math.floor(math.log10(number) + 1e-12)
     group = exponent // 3
     if group < len(LARGE):
         return f'{math.floor(number / 1000 ** group * 10) / 10:g} {LARGE[group]}'
-    return f'{math.floor(number / 10.0 ** exponent * 10) / 10:g} × 10^{exponent}'
+    power = str(exponent).translate(SUPERSCRIPT)
+    return f'{math.floor(number / 10.0 ** exponent * 10) / 10:g} × 10{power}'
 
 
 def chance_of(p_value: float) -> str:
@@ -112,10 +114,10 @@ def _joined(names: Sequence[str]) -> str:
 def weight(ratio: float, capped: bool, own: int, innocents: int) -> str:
     """A likelihood ratio in a sentence, and what it rests on."""
     if ratio < 2:
-        return 'The number of agreeing bits supports neither proposition more than the other.'
-    cap = (f' None of the {innocents:,} pictures of no instance agreed so well, so the ratio says how many were '
-           'measured: more of them may make it larger.' if capped else '')
-    return (f'So many agreeing bits are at least {amount(ratio)} times more probable if the first proposition holds '
-            f'than if the second does: {verbal(ratio)} for the first, on the scale of the ENFSI Guideline for '
+        return 'That the threshold is reached supports neither proposition more than the other.'
+    cap = (f' None of the {innocents:,} pictures of no instance reached it, so the ratio says how many were measured: '
+           'more of them may make it larger.' if capped else '')
+    return (f'That the threshold is reached is at least {amount(ratio)} times more probable if the first proposition '
+            f'holds than if the second does: {verbal(ratio)} for the first, on the scale of the ENFSI Guideline for '
             f'Evaluative Reporting (2015). Measured on {own:,} pictures of the instance and {innocents:,} of none.'
             f'{cap}')
