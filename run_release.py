@@ -8,6 +8,7 @@ import sys
 from dnnlib import cli
 from dnnlib.util import Log, UsageError, UserError, atomic_file, format_time, make_folder, printable, progress
 from release import books, books_flags
+from release.credentials import command as credentials
 from release.evidence import command as evidence
 
 RUN = 'results/digits-quickstart'
@@ -76,6 +77,7 @@ def make_parser():
     attribute.add_argument('--out', metavar='FILE', help='write the results to a new file instead of printing them')
 
     evidence.add_command(commands, registry, RUN, DEFAULT_RATE)
+    credentials.add_commands(commands, registry, RUN, DEFAULT_RATE)
     books_flags.add_commands(commands, registry)
 
     demo = commands.add_parser('demo', help='train on digits, issue two users, attribute their images',
@@ -189,6 +191,11 @@ def report_command(args):
     return evidence.report_command(args, books.open_registry(args))
 
 
+def stamp_command(args):
+    check_defaults(args)
+    return credentials.stamp_command(args, books.open_registry(args))
+
+
 def output(path):
     """A context whose value is the file to write to: one at `path` that appears when all is written, or stdout."""
     return atomic_file(path) if path else contextlib.nullcontext(sys.stdout)
@@ -201,7 +208,8 @@ def demo_command(args):
 
 
 COMMANDS = {'issue': issue_command, 'list': list_command, 'revoke': revoke_command, 'attribute': attribute_command,
-            'report': report_command, 'demo': demo_command, **books.COMMANDS}
+            'report': report_command, 'stamp': stamp_command,
+            'make-certificate': credentials.make_certificate_command, 'demo': demo_command, **books.COMMANDS}
 
 
 def main(args):

@@ -13,6 +13,7 @@ OLDER = '; python_version < "3.12"'
 NEWER = '; python_version >= "3.12"'
 PSYCOPG = 'psycopg[binary]==3.2.12'
 TIMESTAMPS = 'rfc3161-client==1.0.9'
+C2PA = 'c2pa-python==0.38.1; python_version >= "3.10"'  # there is none with this interface for 3.9
 
 setup(
     name='scalable-fingerprinting',
@@ -49,9 +50,10 @@ setup(
     ],
     extras_require={
         'test': ['pytest==8.4.2', 'ruff==0.14.4', 'hypothesis==6.141.1', 'mpmath==1.3.0',
-                 'opencv-python-headless==4.11.0.86', PSYCOPG, TIMESTAMPS],
+                 'opencv-python-headless==4.11.0.86', PSYCOPG, TIMESTAMPS, C2PA],
         'gpu': ['tensorflow[and-cuda]==2.15.1' + OLDER, 'tensorflow[and-cuda]==2.21.0' + NEWER],
         'postgresql': [PSYCOPG],
         'timestamps': [TIMESTAMPS],
+        'c2pa': [C2PA],
     },
 )

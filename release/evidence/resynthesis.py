@@ -51,7 +51,11 @@ class Resynthesizer:
     def __init__(self, snapshot: Snapshot, codes: np.ndarray, seed: int = 0):
         self._snapshot, self._codes, self._seed = snapshot, np.asarray(codes, np.float32), seed
         self._latent_dim = snapshot.config.latent_dim
-        self._steps, self._errors = tf.function(self._take_steps), tf.function(self._squared)
+        rows = tf.TensorSpec([None, self._latent_dim])
+        target = tf.TensorSpec([1, snapshot.resolution, snapshot.resolution, 3])
+        number = tf.TensorSpec([])  # so that it is traced once, whatever the numbers
+        self._steps = tf.function(self._take_steps, [rows, rows, rows, tf.TensorSpec([None, self._codes.shape[1]]),
+                                                     target, number, number, number])
 
     def __call__(self, images: Sequence[np.ndarray], desc: str = 'redraw') -> list[Redrawn]:
         """A Redrawn for each of the uint8 images [H, W, 3].
@@ -79,7 +83,7 @@ class Resynthesizer:
         read = self._snapshot.method.guess_latents(self._snapshot.nets, tf.constant(target), tf.constant(noise[:half]))
         guesses = np.concatenate([read.numpy(), noise[half:]])
         nobody = self._nobody(BATCH)
-        errors = np.concatenate([self._errors(tf.constant(guesses[start:start + BATCH]), nobody, target).numpy()
+        errors = np.concatenate([self._squared(tf.constant(guesses[start:start + BATCH]), nobody, target).numpy()
                                  for start in range(0, GUESSES, BATCH)])
         return guesses[errors.argsort()[:STARTS]]
 
@@ -91,7 +95,7 @@ class Resynthesizer:
         """(latents [N, latent_dim], mean squared errors [N]) after `steps` steps of Adam from `latents`."""
         state = [tf.constant(latents), tf.zeros_like(latents), tf.zeros_like(latents)]
         for done in range(0, steps, CHUNK):
-            *state, errors = self._steps(*state, tf.constant(codes), target, tf.constant(done), steps, rate)
+            *state, errors = self._steps(*state, tf.constant(codes), target, float(done), float(steps), rate)
             bar.update(CHUNK)
         return state[0].numpy(), errors.numpy()
 
@@ -102,7 +106,7 @@ class Resynthesizer:
             gradient, errors = self._gradient(latents, codes, target)
             mean = FIRST_DECAY * mean + (1 - FIRST_DECAY) * gradient
             square = SECOND_DECAY * square + (1 - SECOND_DECAY) * gradient ** 2
-            step = tf.cast(done + number, tf.float32)
+            step = done + tf.cast(number, tf.float32)
             now = rate * 0.5 * (1 + tf.cos(np.pi * (step - 1) / steps))
             corrected = mean / (1 - FIRST_DECAY ** step)
             latents -= now * corrected / (tf.sqrt(square / (1 - SECOND_DECAY ** step)) + SMALL)
