@@ -65,6 +65,7 @@ class Reporter:
         self._run_dir, self._registry, self._request = run_dir, registry, request
         self._attributor = Attributor(run_dir, registry, request.align)
         self._snapshot = released_snapshot(run_dir, registry)
+        self._names, self._codes = registry.codes(self._snapshot.digest)
 
     def __call__(self) -> tuple[dict[str, Any], Result]:
         """(the record, the Result of the attribution that it explains)."""
@@ -72,8 +73,7 @@ class Reporter:
         attribution = found.attribution
         image, pixels = _looked_at(request.image, self._attributor.model.resolution, found)
         logits = self._attributor.model.decode(to_float(pixels[np.newaxis]))[0]
-        names, codes = self._attributor.names, self._attributor.codes
-        best = list(names).index(attribution.best_user)
+        best = list(self._names).index(attribution.best_user)
         tried = len(self._attributor.alignments)
         record = {
             'format': FORMAT, 'made_at': now(), 'versions': versions(), 'version': VERSION,
@@ -82,7 +82,7 @@ class Reporter:
             'outcome': words.outcome(attribution, request.fpr, tried, found.revoked),
             'log10_p_of_one_code': log10_p_value(attribution.matching, attribution.num_bits),
             'instance': self._instance(attribution.best_user),
-            'bits': self._bits(logits, codes[best]), 'near': self._near(logits, tried),
+            'bits': self._bits(logits, self._codes[best]), 'near': self._near(logits, tried),
             'propositions': words.propositions(attribution), 'limits': words.LIMITS}
         return {**record, **self._measured(attribution, best, pixels), 'ledger': self._ledger(attribution)}, found
 
@@ -102,7 +102,7 @@ class Reporter:
         snapshot = self._snapshot
         return {'digest': snapshot.digest, 'kimg': snapshot.kimg, 'method': snapshot.config.method,
                 'bits': snapshot.config.fingerprint_bits, 'resolution': snapshot.resolution,
-                'users': len(self._attributor.names), 'trained_on': snapshot.options['dataset'].get('name')}
+                'users': len(self._names), 'trained_on': snapshot.options['dataset'].get('name')}
 
     def _instance(self, name):
         instance = self._registry.get(name)
@@ -119,7 +119,7 @@ class Reporter:
 
     def _near(self, logits, tried):
         """The users whose codes agree best in this alignment, the nearest first."""
-        names, codes = self._attributor.names, self._attributor.codes
+        names, codes = self._names, self._codes
         counts = matching_bits(logits > 0, codes)
         order = np.argsort(-counts, kind='stable')[:NEAR]
         num_bits = codes.shape[1]
@@ -136,7 +136,7 @@ class Reporter:
                    SEVERAL: 'several users reach the threshold', TIE: 'several users reach the threshold'}
             missing = {'missing': f'not done, since nobody is named: {why[attribution.reason]}'}
             return {'likelihood': missing, 'redrawn': missing, **tables}
-        model, codes = self._attributor.model, self._attributor.codes
+        model, codes = self._attributor.model, self._codes
         innocents = find_innocents(request.innocents, snapshot.options, snapshot.resolution)
         versions = list(self._attributor.alignments.values())
         return {'likelihood': likelihood(model, codes, best, attribution.threshold, innocents, request.count, versions),
