@@ -77,8 +77,8 @@ class Issuer:
 
         The registry reserves the name and the code first, and no lock is held while the instance is made. A failure,
         of the self-test too, leaves no folder and frees the name. What a killed command leaves, the same command takes
-        over, and `Registry.verify` names until then. The snapshot is copied to RUN_DIR/released, where training never removes it: attribution needs its
-        decoder.
+        over, and `Registry.verify` names until then. The snapshot is copied to RUN_DIR/released, where training never
+        removes it: attribution needs its decoder.
 
         Args:
             name: the instance's, also the folder's: the user's own for their only one.
