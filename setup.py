@@ -41,6 +41,7 @@ setup(
         'tensorflow-metadata==1.15.0' + OLDER,  # newer ones need protobuf 5, which TensorFlow 2.15 refuses
         'importlib-resources==7.1.0' + NEWER,  # TensorFlow Datasets' archives use it and do not require it
         'SQLAlchemy==2.0.44',
+        'alembic==1.16.5',  # the last one for Python 3.9
         'cryptography==50.0.2',
         'scikit-learn==1.6.1' + OLDER,
         'scikit-learn==1.9.1' + NEWER,
@@ -48,8 +49,9 @@ setup(
         'tqdm==4.67.1',
     ],
     extras_require={
-        'test': ['pytest==8.4.2', 'ruff==0.14.4', 'hypothesis==6.141.1', 'mpmath==1.3.0',
-                 'opencv-python-headless==4.11.0.86', PSYCOPG, TIMESTAMPS, *SIGNING],
+        'test': ['pytest==8.4.2', 'pytest-xdist==3.8.0', 'ruff==0.14.4', 'hypothesis==6.141.1', 'mpmath==1.3.0',
+                 'opencv-python-headless==4.11.0.86', 'tensorflow-addons==0.23.0' + OLDER, PSYCOPG, TIMESTAMPS,
+                 *SIGNING],
         'gpu': ['tensorflow[and-cuda]==2.15.1' + OLDER, 'tensorflow[and-cuda]==2.21.0' + NEWER],
         'postgresql': [PSYCOPG],
         'timestamps': [TIMESTAMPS],

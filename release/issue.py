@@ -5,10 +5,11 @@ Yu et al. 2022 (arXiv 2012.08726, section 3): a user's instance is G(·, c) with
 import contextlib
 import dataclasses
 import os
+import tempfile
 from collections.abc import Iterator
 from typing import Optional
 
-from dnnlib.util import UserError, atomic_folder, sha256_folder
+from dnnlib.util import INCOMPLETE, UserError, atomic_folder, sha256_folder
 from fingerprints.instances import Instance
 from fingerprints.registry import Registry, check_name
 from release.card import write_card
@@ -75,8 +76,8 @@ class Issuer:
         """Issues one user's instance into OUT/NAME/1 and enters it into the registry.
 
         The registry reserves the name and the code first, and no lock is held while the instance is made. A failure,
-        of the self-test too, leaves no folder and frees the name; what a killed command leaves, `Registry.verify`
-        names. The snapshot is copied to RUN_DIR/released, where training never removes it: attribution needs its
+        of the self-test too, leaves no folder and frees the name. What a killed command leaves, the same command takes
+        over, and `Registry.verify` names until then. The snapshot is copied to RUN_DIR/released, where training never removes it: attribution needs its
         decoder.
 
         Args:
@@ -86,6 +87,9 @@ class Issuer:
         Raises:
             UserError: a bad or taken name, an existing folder, or a fingerprint that does not read.
         """
+        check_name(name)
+        if os.path.exists(os.path.join(self.out, name)):  # before anything is reserved
+            return self._finish(name, user or name)
         target = self._target(name)
         with self.registry.issue(name, self.snapshot.digest, self.snapshot.config.fingerprint_bits, user) as issued:
             with self._written(name, issued.code, target) as (issued.digest, test):
@@ -110,6 +114,30 @@ class Issuer:
                                 'same processor and versions, or issue a new instance')
         return Issued(os.path.join(target, VERSION), digest, test)
 
+    def _finish(self, name, user):
+        """Enters the instance of a command that was killed when its folder was in place, but not in the ledger yet.
+
+        That the folder holds the reserved code is seen by writing it again: the bytes depend on code, model and card
+        alone.
+        """
+        target = os.path.join(self.out, name)
+        found, folder = self.registry.unfinished(name), os.path.join(target, VERSION)
+        if found and (found.name, found.user, found.model_digest) == (name, user, self.snapshot.digest):
+            digest = sha256_folder(folder)
+            known = set(os.listdir(target)) <= {VERSION, VERSION + SUFFIX}
+            if known and self._digest_again(self.registry.code(name), target) == digest:
+                self.registry.finish(found, digest, folder)
+                return Issued(folder, digest)
+        raise UserError(f'{target} exists already; remove it or choose another name')
+
+    def _digest_again(self, code, target):
+        # Its name is that of a temporary folder of atomic_folder: should this process be killed too, it is removed.
+        parent, name = os.path.split(os.path.abspath(target))
+        with tempfile.TemporaryDirectory(dir=parent, prefix=f'.{name}-', suffix=INCOMPLETE) as temporary:
+            folder = os.path.join(temporary, VERSION)
+            self._write(code, folder)
+            return sha256_folder(folder)
+
     def _target(self, name):
         check_name(name)
         target = os.path.join(self.out, name)
@@ -122,14 +150,18 @@ class Issuer:
         """(digest, SelfTest) of an instance that becomes `target` unless the block or anything before it fails."""
         with atomic_folder(target) as temporary:
             folder = os.path.join(temporary, VERSION)
-            self._bake(code).write(folder)
-            write_warmup(folder, self._generator.config.latent_dim)
-            write_card(folder, self._generator, self.hand_over.model_name, self.hand_over.licence)
+            self._write(code, folder)
             test = self._tested(name, code, folder) if self.hand_over.required else None
             if self.hand_over.signer:
                 self.hand_over.signer(folder, folder + SUFFIX)
             set_times(temporary)
             yield sha256_folder(folder), test
+
+    def _write(self, code, folder):
+        """What a user gets: the SavedModel, its warm-up and its card."""
+        self._bake(code).write(folder)
+        write_warmup(folder, self._generator.config.latent_dim)
+        write_card(folder, self._generator, self.hand_over.model_name, self.hand_over.licence)
 
     def _bake(self, code):
         """The Template, filled with the code's filters."""
