@@ -222,7 +222,7 @@ def as_model(nets, batch_size=64):
 
 
 class Marked(tf.keras.Model):
-    """What a user gets, latents → images [N, H, W, 3]: M, G and their marks m(c), no templates, pilot or code."""
+    """What a user gets, latents → images [N, H, W, 3]: M, G, signs and their marks m(c), no templates, no code."""
 
     def __init__(self, config, resolution, marks):
         super().__init__(name='instance')
