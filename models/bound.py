@@ -7,7 +7,7 @@ generator's carriers and the decoder.
 import tensorflow as tf
 
 from models import fingerprinted, losses
-from models.fingerprinted import (  # noqa: F401  (as_model, bake, decode, generate: a method's functions)
+from models.fingerprinted import (  # noqa: F401  (as_model, bake, decode, generate, guess_latents: a method's)
     Encoder,
     as_model,
     bake,
@@ -15,13 +15,14 @@ from models.fingerprinted import (  # noqa: F401  (as_model, bake, decode, gener
     decode,
     embed,
     generate,
+    guess_latents,
     pair_up,
     sample_batch,
     synthesize,
 )
 from models.immunization import perturbed
 from models.layers import Dense, RunningMean, check_shape
-from models.signs import SignedDecoder, fit_linear, make_projection, sign_map, spread
+from models.signs import SignedDecoder, drawn_noise, fit_linear, make_projection, sign_map, spread
 from models.stylegan2 import Discriminator, Generator, LatentInput, ResidualNetwork
 
 NAME = 'bound'
@@ -70,6 +71,7 @@ class BoundDecoder(SignedDecoder):
         self.hidden = Dense('F/hidden', units + self.num_pixels, units, act='lrelu', impl=impl)
         self.latents = Dense('F/latents', units, config.latent_dim, impl=impl)
         self.signs = Dense('F/signs', units, self.side ** 2, impl=impl)
+        self.signs_linear = Dense('F/signs_linear', self.num_pixels, self.side ** 2, impl=impl)
         self.make_reader(config)
 
     def call(self, images, true_signs=None, teaching=None):
@@ -119,8 +121,7 @@ def warm_start(config, nets):
     generator = nets['G']
 
     def draw(latents, codes, seed):
-        noise = [tf.random.stateless_normal([latents.shape[0], *shape], seed + [0, i])
-                 for i, shape in enumerate(generator.noise_shapes)]
+        noise = drawn_noise(generator, latents.shape[0], seed)
         return generator(latents, nets['E'](codes), noise), generator.signs(latents)
 
     fit_linear(config, nets['F'], draw)

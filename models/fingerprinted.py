@@ -20,6 +20,7 @@ from models.stylegan2 import Discriminator, Generator, LatentInput, ResidualNetw
 NAME = 'fingerprinted'
 AVERAGED = ('E', 'G')
 EVALUATED = ('E', 'G', 'F')
+READ_ERROR = 0.3      # standard deviation, about, of a latent that F reads
 PERTURBATIONS = 17  # tells the seed of perturbations from the others of a phase
 
 
@@ -193,6 +194,14 @@ def decode(nets, images):
     return nets['F'](images)[1]
 
 
+def guess_latents(nets, image, noise):
+    """Latents [N, latent_dim] that F may have meant by what it reads in an image [1, H, W, 3].
+
+    noise: [N, latent_dim], standard normal.
+    """
+    return nets['F'](image)[0] + READ_ERROR * noise
+
+
 def as_model(nets, batch_size=64):
     """The metrics.base.Model of trained networks: E, G and F."""
     return model_of(nets, generate, decode, batch_size)
@@ -212,7 +221,7 @@ def bake(nets, code, into=None):
     """The plain generator whose filters are those that `code` [bits] of 0 and 1 makes of G's.
 
     It is a Generator without modulated layers: each filter is modulated and demodulated once (arXiv 1912.04958,
-    equations 1 and 3); biases, noise and the input layer are copied. Its ops are 'ref' ones. It takes latents
+    equations 1 and 3); biases, noise and the input layer are copied. Its ops are 'portable' ones. It takes latents
     [N, latent_dim], has `config` and `resolution`, and holds nothing else of the method.
 
     Args:
@@ -222,7 +231,7 @@ def bake(nets, code, into=None):
     """
     source = nets['G']
     if into is None:
-        config = dataclasses.replace(source.config, impl='ref')
+        config = dataclasses.replace(source.config, impl='portable')
         into = type(source)(config, source.resolution, LatentInput, modulated=False)
     embedding = nets['E'](tf.cast(code, tf.float32)[tf.newaxis])[0]        # [embedding_dim]
     for layer, baked in zip(source.layers_in_order, into.layers_in_order):
