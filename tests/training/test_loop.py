@@ -177,7 +177,8 @@ def test_snapshots_are_their_owners_alone(finished):
 
 
 def plan(run_dir, **overrides):
-    return Plan('quickstart', tiny_config(**overrides), str(run_dir), 0)
+    """A run without the lazy phases, which these tests are not about: it starts in half of the time."""
+    return Plan('quickstart', tiny_config(**{'path_length_weight': 0.0, 'r1_gamma': 0.0, **overrides}), str(run_dir), 0)
 
 
 def test_nan_stops_and_keeps_the_last_snapshot(dataset, tmp_path, monkeypatch):
@@ -315,7 +316,7 @@ def test_command_line(flags, code, message, tmp_path):
     result = run([sys.executable, 'run_training.py', f'--run-dir={tmp_path}/run', *flags])
     assert result.returncode == code, result.stderr
     assert message in result.stderr
-    assert len(result.stderr.strip().split('\n')) == 1 and 'Traceback' not in result.stderr
+    assert result.stderr.count('\n') == (code != 0) and 'Traceback' not in result.stderr
     if code == 0:
         assert re.search(r'batch-size +(32|8)\n', result.stdout)
         assert not os.path.exists(tmp_path / 'run')
