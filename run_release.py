@@ -8,6 +8,8 @@ import sys
 from dnnlib import cli
 from dnnlib.util import UsageError, UserError, atomic_file, format_time, make_folder, printable
 from release import books, books_flags, instance_commands, instance_flags
+from release.credentials import command as credentials
+from release.evidence import command as evidence
 
 RUN = 'results/digits-quickstart'
 REGISTRY = 'registry.sqlite'
@@ -95,6 +97,8 @@ def make_parser():
     detect.add_argument('--alignments', action='store_true', help='as attribute has it')
     detect.add_argument('--json', action='store_true', help='one JSON object per image')
 
+    evidence.add_command(commands, registry, RUN, DEFAULT_RATE)
+    credentials.add_commands(commands, registry, RUN, DEFAULT_RATE)
     books_flags.add_commands(commands, registry)
     instance_flags.add_commands(commands, run, registry)
 
@@ -216,6 +220,16 @@ def detect_command(args):
     return exit_code(counts)
 
 
+def report_command(args):
+    check_defaults(args)
+    return evidence.report_command(args, books.open_registry(args))
+
+
+def stamp_command(args):
+    check_defaults(args)
+    return credentials.stamp_command(args, books.open_registry(args))
+
+
 def output(path):
     """A context whose value is the file to write to: one at `path` that appears when all is written, or stdout."""
     return atomic_file(path) if path else contextlib.nullcontext(sys.stdout)
@@ -228,7 +242,9 @@ def demo_command(args):
 
 
 COMMANDS = {'issue': issue_command, 'list': list_command, 'revoke': revoke_command, 'attribute': attribute_command,
-            'detect': detect_command, 'demo': demo_command, **books.COMMANDS, **instance_commands.COMMANDS}
+            'detect': detect_command, 'report': report_command, 'stamp': stamp_command,
+            'make-certificate': credentials.make_certificate_command, 'demo': demo_command, **books.COMMANDS,
+            **instance_commands.COMMANDS}
 
 
 def main(args):

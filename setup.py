@@ -15,6 +15,7 @@ PSYCOPG = 'psycopg[binary]==3.2.12'
 TIMESTAMPS = 'rfc3161-client==1.0.9'
 SIGNING = ['model-signing==1.1.1; python_version >= "3.11"',  # older Pythons have none that goes with TensorFlow
            'pyopenssl==26.4.0; python_version >= "3.11"']      # the former imports it and does not require it
+C2PA = 'c2pa-python==0.38.1; python_version >= "3.10"'  # there is none with this interface for 3.9
 
 setup(
     name='scalable-fingerprinting',
@@ -23,6 +24,7 @@ setup(
     license='Apache-2.0',
     python_requires='>=3.9,<3.14',
     packages=find_packages(),
+    package_data={'release.evidence': ['report.html', 'report.css']},
     py_modules=['run_training', 'run_generator', 'run_metrics', 'run_release', 'dataset_tool', 'console_scripts'],
     entry_points={'console_scripts': [f'{name} = console_scripts:{function}' for name, function in SCRIPTS.items()]},
     install_requires=[
@@ -43,6 +45,7 @@ setup(
         'SQLAlchemy==2.0.44',
         'alembic==1.16.5',  # the last one for Python 3.9
         'cryptography==50.0.2',
+        'Jinja2==3.1.6',
         'scikit-learn==1.6.1' + OLDER,
         'scikit-learn==1.9.1' + NEWER,
         'lmdb==1.7.3',
@@ -51,10 +54,11 @@ setup(
     extras_require={
         'test': ['pytest==8.4.2', 'pytest-xdist==3.8.0', 'ruff==0.14.4', 'hypothesis==6.141.1', 'mpmath==1.3.0',
                  'opencv-python-headless==4.11.0.86', 'tensorflow-addons==0.23.0' + OLDER, PSYCOPG, TIMESTAMPS,
-                 *SIGNING],
+                 C2PA, *SIGNING],
         'gpu': ['tensorflow[and-cuda]==2.15.1' + OLDER, 'tensorflow[and-cuda]==2.21.0' + NEWER],
         'postgresql': [PSYCOPG],
         'timestamps': [TIMESTAMPS],
         'signing': SIGNING,
+        'c2pa': [C2PA],
     },
 )

@@ -7,7 +7,7 @@ generator's carriers and the decoder.
 import tensorflow as tf
 
 from models import fingerprinted, losses
-from models.fingerprinted import (  # noqa: F401  (as_model, bake, decode, generate: a method's functions)
+from models.fingerprinted import (  # noqa: F401  (as_model, bake, decode, generate, guess_latents: a method's)
     Encoder,
     as_model,
     bake,
@@ -15,6 +15,7 @@ from models.fingerprinted import (  # noqa: F401  (as_model, bake, decode, gener
     decode,
     embed,
     generate,
+    guess_latents,
     pair_up,
     sample_batch,
     synthesize,

@@ -20,6 +20,7 @@ from models.stylegan2 import Discriminator, Generator, LatentInput, ResidualNetw
 NAME = 'fingerprinted'
 AVERAGED = ('E', 'G')
 EVALUATED = ('E', 'G', 'F')
+READ_ERROR = 0.3      # standard deviation, about, of a latent that F reads
 PERTURBATIONS = 17  # tells the seed of perturbations from the others of a phase
 
 
@@ -191,6 +192,14 @@ def generate(nets, latents, fingerprints):
 def decode(nets, images):
     """Fingerprint logits [N, bits] of images [N, H, W, 3]."""
     return nets['F'](images)[1]
+
+
+def guess_latents(nets, image, noise):
+    """Latents [N, latent_dim] that F may have meant by what it reads in an image [1, H, W, 3].
+
+    noise: [N, latent_dim], standard normal.
+    """
+    return nets['F'](image)[0] + READ_ERROR * noise
 
 
 def as_model(nets, batch_size=64):

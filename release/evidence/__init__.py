@@ -1,0 +1,1 @@
+"""The evidence report: what a picture shows, for people who must decide about it."""

@@ -1,0 +1,92 @@
+"""`run_release.py report`: its flags, and what it writes."""
+import argparse
+import contextlib
+import json
+import os
+from typing import Any
+
+from dnnlib.util import UsageError, UserError, atomic_file, make_folder, quoted
+
+NOBODY_NAMED = 3  # exit code, as attribute's
+
+ABOUT = '''\
+Writes FILE.html and FILE.json (and with --pdf FILE.pdf): the picture, how it was read, what agrees with whose code,
+what chance would have shown, what was measured of the model, and the proof from the ledger.
+
+exit codes: 0 a user is named; 3 nobody is, and the report says why; 1 an error, and nothing is written.
+'''
+
+
+def add_command(commands: Any, registry: dict[str, Any], run: str, rate: float) -> None:
+    """Adds the subcommand.
+
+    Args:
+        commands: what `add_subparsers` returned. registry: the arguments of --registry. run: the default of --run.
+        rate: the default of --fpr.
+    """
+    report = commands.add_parser('report', help='write the evidence about one picture, as HTML and JSON',
+                                 formatter_class=argparse.RawDescriptionHelpFormatter, description=ABOUT)
+    report.add_argument('image', metavar='IMAGE', help='the picture, one file')
+    report.add_argument('--out', metavar='FILE.html', required=True, help='the new report; readable by its owner only')
+    report.add_argument('--run', default=run, help=f"the training run's folder (default: {run})")
+    report.add_argument('--registry', **registry)
+    report.add_argument('--fpr', type=float, default=rate, help='accepted chance, over all users together, of naming '
+                        f'anyone for an image that no instance drew (default: {rate:g})')
+    report.add_argument('--alignments', action='store_true', help='as of attribute')
+    report.add_argument('--innocents', metavar='DATASET', help='dataset of pictures that no instance drew, of the same '
+                        "kind as IMAGE; the run's own held-out ones if not given")
+    report.add_argument('--images', type=int, default=400, help='how many pictures of the instance to measure the '
+                        'likelihood ratio on (default: 400)')
+    report.add_argument('--redraw', type=int, default=4, metavar='N', help='draw the picture again, and N pictures of '
+                        'the instance and N of none to compare with; 0 does without, and saves minutes (default: 4)')
+    report.add_argument('--hide-code', action='store_true', help="leave out the user's code and the bits that were "
+                        'read')
+    report.add_argument('--checkpoint', metavar='FILE', help='the signed checkpoint to prove the events with; the '
+                        'oldest in the registry that covers them if not given')
+    report.add_argument('--public-key', metavar='FILE', help='check that this key signed the checkpoint')
+    report.add_argument('--pdf', action='store_true', help='print it to FILE.pdf too, if Chromium is installed')
+
+
+def report_command(args: argparse.Namespace, registry: Any) -> int:
+    """Writes the files of a report: all of them, or none."""
+    from fingerprints.statistics import check_fpr
+    check_fpr(args.fpr)
+    paths = _paths(args)
+    if args.images < 1 or args.redraw < 0:
+        raise UsageError(f'--images={args.images} --redraw={args.redraw}: give at least 1 image, and 0 or more to '
+                         'redraw')
+    from release.evidence.page import find_browser, html, pdf
+    browser = find_browser() if args.pdf else None
+    from release.evidence.facts import Reporter  # here, since it takes seconds to import
+    record, found = Reporter(args.run, registry, _request(args))()
+    page = html(record)
+    texts = {'.json': json.dumps(record, indent=1, ensure_ascii=False).encode(), '.html': page.encode()}
+    if browser:
+        texts['.pdf'] = pdf(page, browser)
+    with contextlib.ExitStack() as stack:
+        for ending, data in texts.items():
+            stack.enter_context(atomic_file(paths[ending], 'wb', private=True)).write(data)
+    print(f'{record["outcome"]["headline"]}\nwritten to {", ".join(quoted(paths[ending]) for ending in texts)}')
+    return 0 if found.attribution.user else NOBODY_NAMED
+
+
+def _paths(args):
+    """{ending: path} of the files to write. Raises UserError if one is there, or the folder can't be written."""
+    base, ending = os.path.splitext(args.out)
+    if ending != '.html' or not os.path.basename(base):
+        raise UsageError(f'--out={args.out}: give a name that ends in .html; the JSON file gets the same name')
+    paths = {ending: base + ending for ending in ('.html', '.json', *(['.pdf'] if args.pdf else []))}
+    for path in paths.values():
+        if os.path.lexists(path):
+            raise UserError(f'{path} exists already; choose another name')
+    make_folder(os.path.dirname(os.path.abspath(args.out)))
+    return paths
+
+
+def _request(args):
+    from fingerprints.files import read_text
+    from fingerprints.notes import VerifierKey
+    from release.evidence.facts import Request
+    return Request(args.image, args.fpr, args.alignments, args.innocents, args.images, args.redraw,
+                   read_text(args.checkpoint) if args.checkpoint else None,
+                   VerifierKey.parse(read_text(args.public_key)) if args.public_key else None, not args.hide_code)
