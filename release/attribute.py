@@ -19,6 +19,7 @@ from release.alignments import ALIGNMENTS, AS_IT_IS, best_alignment, combined
 from release.inputs import Input
 from release.issue import released_snapshot
 from release.reading import Picture, in_order, read_picture
+from release.search import find_part, in_words
 
 BATCH = 64
 SUREST = 'each as it is read most surely'
@@ -70,21 +71,23 @@ class Attributor:
         run_dir: the training run. registry: who has an instance.
         align: try each picture mirrored, turned and inverted as well (release.alignments).
         soft: count bits by how surely they were read (fingerprints.matching.attribute).
+        search: look for the place of each picture in the model's, of which it may be a part (release.search).
 
     Raises:
         UserError: an empty registry, or one of another model than the run's.
     """
 
-    def __init__(self, run_dir: str, registry: Registry, align: bool = False, soft: bool = False):
+    def __init__(self, run_dir: str, registry: Registry, align: bool = False, soft: bool = False,
+                 search: bool = False):
         snapshot = released_snapshot(run_dir, registry)
         self.model = snapshot.model(BATCH)
         self.names, codes = registry.codes(snapshot.digest)
         self.codes = PackedCodes(packed(codes), codes.shape[1])
-        self.soft = soft
+        self.soft, self.search = soft, search
         self.revoked = {user.name: user.revoked_at for user in registry.list() if user.revoked_at}
         self.alignments = ALIGNMENTS if align else {AS_IT_IS: ALIGNMENTS[AS_IT_IS]}
         self.provenance = {'model_digest': snapshot.digest, 'snapshot_kimg': snapshot.kimg, 'version': VERSION,
-                           'alignments': len(self.alignments), 'soft': soft}
+                           'alignments': len(self.alignments), 'soft': soft, 'search': search}
 
     def __call__(self, inputs: Iterable[Union[str, Input]], fpr: float) -> Iterator[Result]:
         """Yields a Result per input, in order. A file that can't be read has an error, and the rest goes on.
@@ -157,7 +160,16 @@ class Attributor:
             for name, version in self.alignments.items():
                 for (number, way), row in zip(keys, self.model.decode(to_float(version(images)))):
                     found[number][way, name] = row
+        if self.search:
+            for picture, versions in zip(pictures, found):
+                self._add_part(picture, versions)
         return found
+
+    def _add_part(self, picture, versions):
+        """Adds what is read of a Picture where it lies in the model's, if it is a part of one."""
+        for image in itertools.islice(picture.versions.values(), 1):
+            place, row = find_part(image, lambda images: self.model.decode(to_float(images)))
+            versions[in_words(place, len(image)), AS_IT_IS] = row
 
     def _concluded(self, pictures, fpr):
         """The Results of Pictures: those tried in equally many versions are compared with the users together."""
