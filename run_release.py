@@ -17,15 +17,25 @@ DEMO = 'results/demo'
 DEFAULT_RATE = 1e-6
 
 IMAGES = '''\
-Each IMAGE is a file; a folder, searched recursively for image files; a quoted pattern such as 'evidence/**/*.png';
-- for a list of names on standard input, one a line; or @FILE for such a list in a file.
+Each IMAGE is a file; a folder, searched recursively for image files and archives; a zip or tar of images, read in
+place; a quoted pattern such as 'evidence/**/*.png'; - for a list of names on standard input, one a line; or @FILE for
+such a list in a file. An image of another size than the model's is scaled to it, also its centre square and what is
+left without a border of one colour: p-values are corrected for each; below half the model's side it is refused.
 
 exit codes: 0 a user is named in at least one image; 3 in none; 1 a file could not be attributed (the others are); 2 a
 wrong flag. Two or more users over the threshold are all listed and none is named: that points to collusion or forgery.
 
 A user named is not a user proven to have made the image: the p-value rules out chance, never forgery, holds for one
-image, and may not be multiplied over several. Nobody named is no proof either: mirroring, turning, inverting (but with
---alignments) and greyscale hide a fingerprint. README, "What an attribution does not prove", has the numbers.
+image, and may not be multiplied over several (--together combines them). Nobody named is no proof either: mirroring,
+turning, inverting (but with --alignments) and greyscale hide a fingerprint. README, "What an attribution does not
+prove", has the numbers.
+'''
+
+IMAGES_DETECTED = '''\
+Each IMAGE is what attribute takes: a file, a folder, a zip or tar, a quoted pattern, - or @FILE for a list.
+
+exit codes: 0 at least one image was made by this model; 3 none is known to be; 1 a file could not be read (the others
+are); 2 a wrong flag. An image that is not known to be may still be: edits remove a fingerprint.
 '''
 
 
@@ -63,18 +73,28 @@ def make_parser():
         'attribute', help='name the users whose instances drew these images', epilog=IMAGES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description='Decodes image files and names their users, or says why nobody is named.')
-    attribute.add_argument('image', nargs='+', metavar='IMAGE', help='what to attribute, see below')
-    attribute.add_argument('--run', default=RUN, help=f"the training run's folder (default: {RUN})")
-    attribute.add_argument('--registry', default=REGISTRY,
-                           help=f'SQLite file or database URL of the registry (default: {REGISTRY})')
-    attribute.add_argument('--fpr', type=float, default=DEFAULT_RATE, help='accepted chance, over all users together, '
-                           f'of naming anyone for an image that no instance drew (default: {DEFAULT_RATE:g})')
+    _add_reading(attribute)
     attribute.add_argument('--alignments', action='store_true', help='try each image mirrored, turned by quarters and '
                            'inverted as well, which edits hide a fingerprint; p-values are corrected for all 16')
+    attribute.add_argument('--soft', action='store_true', help='let bits count by how surely they were read; choose it '
+                           'before looking, or double the p-values')
+    attribute.add_argument('--together', action='store_true', help='these images are known to be of one source: one '
+                           'result, from the evidence of all')
     form = attribute.add_mutually_exclusive_group()
     form.add_argument('--json', action='store_true', help='one JSON object per image')
     form.add_argument('--csv', action='store_true', help='a table for spreadsheets')
     attribute.add_argument('--out', metavar='FILE', help='write the results to a new file instead of printing them')
+    attribute.add_argument('--resume', action='store_true', help='with --json and --out: add each result to FILE as it '
+                           'is found; the same command again goes on where it was stopped, killed too')
+
+    detect = commands.add_parser(
+        'detect', help='say whether this model made these images, and nothing of its users', epilog=IMAGES_DETECTED,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description='For the public: says of each image whether it was made by this model or is not known to be. Names '
+        'no user, tells no number of bits, stores nothing.')
+    _add_reading(detect)
+    detect.add_argument('--alignments', action='store_true', help='as attribute has it')
+    detect.add_argument('--json', action='store_true', help='one JSON object per image')
 
     evidence.add_command(commands, registry, RUN, DEFAULT_RATE)
     credentials.add_commands(commands, registry, RUN, DEFAULT_RATE)
@@ -85,6 +105,16 @@ def make_parser():
     demo.add_argument('--out', default=DEMO, help='folder for everything; the same command resumes')
     demo.add_argument('--total-kimg', type=int, help='shorter or longer training than the quickstart preset')
     return parser
+
+
+def _add_reading(command):
+    """The images, and what it takes to read their fingerprints."""
+    command.add_argument('image', nargs='+', metavar='IMAGE', help='what to look at, see below')
+    command.add_argument('--run', default=RUN, help=f"the training run's folder (default: {RUN})")
+    command.add_argument('--registry', default=REGISTRY,
+                         help=f'SQLite file or database URL of the registry (default: {REGISTRY})')
+    command.add_argument('--fpr', type=float, default=DEFAULT_RATE, help='accepted chance, over all users together, of '
+                         f'taking an image that no instance drew for anyone\'s (default: {DEFAULT_RATE:g})')
 
 
 def check_defaults(args):
@@ -159,31 +189,58 @@ def revoke_command(args):
 
 def attribute_command(args):
     from fingerprints.statistics import check_fpr
-    from release.inputs import find_inputs
+    from release.inputs import Inputs
     check_fpr(args.fpr)
-    if args.out is not None and (not args.out or os.path.lexists(args.out)):
-        raise UserError(f'--out={args.out}: choose the name of a file that does not exist yet')
-    if args.out:
-        make_folder(os.path.dirname(os.path.abspath(args.out)))
+    _check_out(args)
     check_defaults(args)
-    inputs, others = find_inputs(args.image)
+    inputs = Inputs(args.image)
     registry = books.open_registry(args)
     from release.attribute import Attributor  # here, since it takes seconds to import
     from release.results import Tally, attribution_lines, bits_needed, exit_code
-    attributor, tally = Attributor(args.run, registry, args.alignments), Tally()
+    from release.resume import growing_file, remaining
+    attributor, tally = Attributor(args.run, registry, args.alignments, args.soft), Tally()
     form = 'json' if args.json else 'csv' if args.csv else 'text'
     context = {'fpr': args.fpr, **attributor.provenance}
-    results = attributor(inputs, args.fpr)
-    results = books.recorded(registry, results, context) if args.record else results
-    with output(args.out) as file:
+    users, num_bits = len(attributor.codes), attributor.codes.num_bits
+    with growing_file(args.out) if args.resume else output(args.out) as file:
+        rest = remaining(file, inputs, context, users, tally) if args.resume else inputs
+        results = attributor.together(rest, args.fpr) if args.together else attributor(rest, args.fpr)
+        results = books.recorded(registry, results, context) if args.record else results
         for line in attribution_lines(results, form, context, tally):
             print(line, file=file, flush=True)
-    left_out = f', {others} other files in the folders left out' if others else ''
-    users, num_bits = attributor.codes.shape
-    needed = bits_needed(num_bits, users, args.fpr, len(attributor.alignments))
-    print(f'{tally.summary()}{left_out}; {needed}',
-          file=sys.stdout if args.out or form == 'text' else sys.stderr)
+    left_out = f', {inputs.others} other files in folders and archives left out' if inputs.others else ''
+    needed = '' if args.soft else f'; {bits_needed(num_bits, users, args.fpr, len(attributor.alignments))}'
+    print(f'{tally.summary()}{left_out}{needed}', file=sys.stdout if args.out or form == 'text' else sys.stderr)
     return exit_code(tally)
+
+
+def _check_out(args):
+    """Raises UserError for an --out that can't be, or a --resume that has nothing to go on with."""
+    if args.resume and (not args.json or not args.out or args.together):
+        raise UsageError('--resume adds JSON lines to a file, one per image; give it --json and --out=FILE, and not '
+                         '--together')
+    if args.out is not None and not args.resume and (not args.out or os.path.lexists(args.out)):
+        raise UserError(f'--out={args.out}: choose the name of a file that does not exist yet')
+    if args.out:
+        make_folder(os.path.dirname(os.path.abspath(args.out)))
+
+
+def detect_command(args):
+    import collections
+
+    from fingerprints.statistics import check_fpr
+    from release.inputs import Inputs
+    check_fpr(args.fpr)
+    check_defaults(args)
+    registry = books.open_registry(args)
+    from release.attribute import Attributor  # here, since it takes seconds to import
+    from release.detection import detection_lines, exit_code, summary
+    attributor, counts = Attributor(args.run, registry, args.alignments), collections.Counter()
+    context = {'fpr': args.fpr, **attributor.provenance}
+    for line in detection_lines(attributor(Inputs(args.image), args.fpr), args.json, context, counts):
+        print(line, flush=True)
+    print(summary(counts), file=sys.stderr if args.json else sys.stdout)
+    return exit_code(counts)
 
 
 def report_command(args):
@@ -208,7 +265,7 @@ def demo_command(args):
 
 
 COMMANDS = {'issue': issue_command, 'list': list_command, 'revoke': revoke_command, 'attribute': attribute_command,
-            'report': report_command, 'stamp': stamp_command,
+            'detect': detect_command, 'report': report_command, 'stamp': stamp_command,
             'make-certificate': credentials.make_certificate_command, 'demo': demo_command, **books.COMMANDS}
 
 

@@ -12,6 +12,8 @@ from dnnlib.util import UserError
 
 NOT_AN_IMAGE = 'not an image'  # by its name
 OTHER_SUFFIXES = ('.avif', '.heic', '.heif', '.jp2', '.j2k', '.jxl', '.ico', '.psd', '.svg', '.eps', '.tga', '.dds')
+# What reading a damaged zip raises; RuntimeError if it is encrypted or compressed in a way that is not known.
+DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError, EOFError, OSError, ValueError)
 MAX_RATIO = 200  # images hardly compress; Deflate alone reaches 1032
 
 
@@ -49,11 +51,12 @@ def open_archive(path):
     raise UserError(f'{path} {what}; give a folder or a zip of images, or an LMDB folder')
 
 
-def _is_image(name):
+def is_image(name):
+    """Whether a file is taken for an image, by its name."""
     return name.lower().endswith(SUFFIXES) and not os.path.basename(name).startswith('.')
 
 
-def _other(name):
+def other(name):
     """(name, reason) of a file whose name is not that of an accepted image."""
     accepted = not name.lower().endswith(OTHER_SUFFIXES)
     return name, NOT_AN_IMAGE if accepted else NOT_ACCEPTED
@@ -82,8 +85,8 @@ def list_images(path):
         others += [(relative(root, name), 'a link to a folder, which is not followed') for name in folders
                    if os.path.islink(os.path.join(root, name))]
         found = [relative(root, name) for name in files]
-        names += filter(_is_image, found)
-        others += [_other(name) for name in found if not _is_image(name)]
+        names += filter(is_image, found)
+        others += [other(name) for name in found if not is_image(name)]
     return sorted(names), sorted(others)
 
 
@@ -98,11 +101,11 @@ def _open_zip(path):
         archive = zipfile.ZipFile(path)
         entries = [entry for entry in archive.infolist() if not entry.is_dir()]
         _refuse_inner(path, archive)
-    except (zipfile.BadZipFile, OSError) as error:
+    except DAMAGED as error:
         raise UserError(f'{path} is neither a folder nor a readable zip ({error}); give one of images') from None
     files = {entry.filename: entry for entry in entries}
-    names = sorted(name for name in files if _is_image(name))
-    others = [_other(name) for name in files if not _is_image(name)]
+    names = sorted(name for name in files if is_image(name))
+    others = [other(name) for name in files if not is_image(name)]
     others += [(entry.filename, 'replaced by a later entry of that name in the zip') for entry in entries
                if entry is not files[entry.filename]]
     _refuse_bomb(path, [files[name] for name in names])
@@ -110,7 +113,7 @@ def _open_zip(path):
     def load(name):
         try:
             return archive.read(files[name])
-        except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError, EOFError, OSError):  # encrypted: Runtime
+        except DAMAGED:
             raise ImageError('damaged or encrypted within the zip') from None
 
     return Archive(names, load, len(names), others=sorted(others))

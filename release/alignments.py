@@ -35,19 +35,26 @@ def _version(quarters, mirrored, inverted):
 ALIGNMENTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {name: _version(*parts) for name, parts in _names()}
 
 
+def combined(way: str, alignment: str) -> str:
+    """The name of a picture that was scaled in some way (release.sizes) and is tried in one of ALIGNMENTS."""
+    return ', '.join(name for name in (way, alignment) if name != AS_IT_IS) or AS_IT_IS
+
+
 def best_alignment(found: Sequence[Attribution]) -> tuple[int, Attribution]:
     """What the Attributions of one picture's versions say together.
 
     They must have been made with num_alignments = len(found), which corrects thresholds and p-values.
 
     Returns:
-        (number of the version with the most matching bits, of equals the first; the Attribution): that version's, but
-        for users who reach the threshold in other versions, which counts as it does within one.
+        (number of the version of the least p-value, of equals that of the most matching bits, then the first; the
+        Attribution): that version's, but for users who reach the threshold in other versions, which counts as it does
+        within one.
     """
-    best = max(range(len(found)), key=lambda number: found[number].matching)
+    best = min(range(len(found)), key=lambda number: (found[number].p_value, -found[number].matching))
     reached = {}  # {user: most matching bits}, best first
-    for one in sorted(found, key=lambda one: -one.matching):
-        known = [one.matching, one.second_matching] + [one.threshold] * len(one.over_threshold)
+    for one in sorted(found, key=lambda one: (one.p_value, -one.matching)):
+        least = one.threshold or 0  # no number of bits decides where they are weighed
+        known = [one.matching, one.second_matching] + [least] * len(one.over_threshold)
         for name, count in zip(one.over_threshold, known):
             reached[name] = max(count, reached.get(name, 0))
     if len(reached) == len(found[best].over_threshold):

@@ -1,21 +1,27 @@
-"""Attribution: image files → decoder → registry → user, matching bits, p-value."""
+"""Attribution: image files → decoder → registry → user, matching bits, p-value; one by one, or of one source."""
 import dataclasses
+import functools
 import hashlib
+import itertools
 from collections.abc import Iterable, Iterator
 from typing import Any, Optional, Union
 
 import numpy as np
 
-from dnnlib.images import ImageError, decode, read_file, to_float
+from dnnlib.images import to_float
 from dnnlib.util import progress
 from dnnlib.version import VERSION
-from fingerprints.matching import Attribution, attribute
+from fingerprints.codes import packed
+from fingerprints.evidence import soft_weights
+from fingerprints.matching import Attribution, PackedCodes, attribute
 from fingerprints.registry import Registry
-from release.alignments import ALIGNMENTS, best_alignment
+from release.alignments import ALIGNMENTS, AS_IT_IS, best_alignment, combined
 from release.inputs import Input
 from release.issue import released_snapshot
+from release.reading import Picture, in_order, read_picture
 
 BATCH = 64
+SUREST = 'each as it is read most surely'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +29,10 @@ class Result:
     """One file's outcome: an Attribution, or an error in one line.
 
     sha256: of the file's bytes; None if they could not be read.
-    alignment: the version of the picture that it holds for, if several were tried.
+    alignment: the version of the picture that it holds for, if several were tried or it had to be scaled.
+    tried: in how many versions; p-value and threshold are corrected for them.
+    images: of a result for pictures of one source, each one's {'image', 'sha256'}; sha256 is then that of theirs,
+        written one after the other.
     revoked: for users in the attribution whose instances are revoked, when they were: {name: UTC, ISO 8601}.
     """
     path: str
@@ -32,80 +41,144 @@ class Result:
     sha256: Optional[str] = None
     alignment: Optional[str] = None
     revoked: dict[str, str] = dataclasses.field(default_factory=dict)
+    tried: int = 1
+    images: tuple[dict[str, Any], ...] = ()
 
     def record(self) -> dict[str, Any]:
         """The result as a JSON object. A name that is not valid Unicode has escapes for the bytes that are not."""
-        name = self.path.encode('utf-8', 'surrogateescape').decode('utf-8', 'backslashreplace')
+        name = recorded_name(self.path)
         if self.error:
             return {'image': name, 'sha256': self.sha256, 'error': self.error}
+        images = {'images': list(self.images)} if self.images else {}
         return {'image': name, 'sha256': self.sha256, **dataclasses.asdict(self.attribution),
-                'alignment': self.alignment, 'revoked': self.revoked}
+                'alignment': self.alignment, 'tried': self.tried, 'revoked': self.revoked, **images}
+
+
+def recorded_name(path: str) -> str:
+    """A file's name as records have it."""
+    return path.encode('utf-8', 'surrogateescape').decode('utf-8', 'backslashreplace')
 
 
 class Attributor:
     """Names the users of image files, for one run and its registry.
 
     provenance: what every result rests on: the digest of the model (the snapshot that the instances came from), that
-        snapshot's kimg, the version of this project, and in how many alignments each picture is tried.
+        snapshot's kimg, the version of this project, in how many alignments each picture is tried, and whether bits
+        count by how surely they were read.
 
     Args:
         run_dir: the training run. registry: who has an instance.
         align: try each picture mirrored, turned and inverted as well (release.alignments).
+        soft: count bits by how surely they were read (fingerprints.matching.attribute).
 
     Raises:
         UserError: an empty registry, or one of another model than the run's.
     """
 
-    def __init__(self, run_dir: str, registry: Registry, align: bool = False):
+    def __init__(self, run_dir: str, registry: Registry, align: bool = False, soft: bool = False):
         snapshot = released_snapshot(run_dir, registry)
         self.model = snapshot.model(BATCH)
-        self.names, self.codes = registry.codes(snapshot.digest)
+        self.names, codes = registry.codes(snapshot.digest)
+        self.codes = PackedCodes(packed(codes), codes.shape[1])
+        self.soft = soft
         self.revoked = {user.name: user.revoked_at for user in registry.list() if user.revoked_at}
-        self.alignments = ALIGNMENTS if align else {None: lambda images: images}
+        self.alignments = ALIGNMENTS if align else {AS_IT_IS: ALIGNMENTS[AS_IT_IS]}
         self.provenance = {'model_digest': snapshot.digest, 'snapshot_kimg': snapshot.kimg, 'version': VERSION,
-                           'alignments': len(self.alignments)}
+                           'alignments': len(self.alignments), 'soft': soft}
 
     def __call__(self, inputs: Iterable[Union[str, Input]], fpr: float) -> Iterator[Result]:
         """Yields a Result per input, in order. A file that can't be read has an error, and the rest goes on.
+
+        Inputs are taken, read and forgotten as it goes, so that any number of them needs the same memory.
 
         Args:
             inputs: paths, or Inputs.
             fpr: the largest chance, over all users together, of any user's passing for an image that stems from none.
         """
-        inputs = [one if isinstance(one, Input) else Input(one) for one in inputs]
-        for start in progress(range(0, len(inputs), BATCH), desc='attribute', unit='batch'):
-            yield from self._batch(inputs[start:start + BATCH], fpr)
+        for pictures in self.read(inputs):
+            yield from self._concluded(pictures, fpr)
 
-    def _batch(self, inputs, fpr):
-        read = [self._read(one) for one in inputs]
-        images = [image for _, image in read if image is not None]
-        found = iter(self._attribute(np.stack(images), fpr) if images else [])
-        return [result if image is None else self._with(result, next(found)) for result, image in read]
+    def together(self, inputs: Iterable[Union[str, Input]], fpr: float) -> Iterator[Result]:
+        """Yields a Result for each input that can't be read, and then one for all others, which are of one source.
 
-    def _read(self, one):
-        """(Result so far, image uint8 [H, W, 3]); the image is None if there is an error."""
-        digest = None
-        try:
-            if one.error:
-                raise ImageError(one.error)
-            data = read_file(one.path)
-            digest = hashlib.sha256(data).hexdigest()
-            # Taken as it is: scaling an image would wash the fingerprint out unseen.
-            image = np.asarray(decode(data, side=self.model.resolution))
-            return Result(one.path, sha256=digest), image
-        except ImageError as error:
-            return Result(one.path, error=str(error), sha256=digest), None
+        Each picture votes on each bit, by how surely it was read (fingerprints.evidence.pool). That the pictures have
+        one source must be known from elsewhere.
+        """
+        votes, images, digest = {}, [], hashlib.sha256()
+        for pictures in self.read(inputs):
+            for picture, versions in zip(pictures, self.logits(pictures)):
+                if picture.error:
+                    yield Result(picture.path, error=picture.error, sha256=picture.sha256)
+                    continue
+                for choice, weights in self._votes(versions).items():
+                    votes[choice] = votes.get(choice, 0) + weights
+                images.append({'image': recorded_name(picture.path), 'sha256': picture.sha256})
+                digest.update(picture.sha256.encode())
+        if images:
+            whole = Result(f'{len(images)} images together', sha256=digest.hexdigest(), images=tuple(images))
+            rows = np.stack(list(votes.values())).astype(np.float64)
+            found = attribute(rows, self.names, self.codes, fpr, num_alignments=len(rows), soft=self.soft)
+            yield self._with(whole, list(votes), found)
 
-    def _attribute(self, images, fpr):
-        """[(alignment, Attribution)] of uint8 images [N, H, W, 3]."""
-        found = [attribute(self.model.decode(to_float(version(images))), self.names, self.codes, fpr,
-                           num_alignments=len(self.alignments)) for version in self.alignments.values()]
-        names = list(self.alignments)
-        best = [best_alignment(versions) for versions in zip(*found)]
-        return [(names[number], attribution) for number, attribution in best]
+    def _votes(self, versions):
+        """{choice: soft weights [num_bits]}: what one picture says of each bit, its version chosen in several ways.
 
-    def _with(self, result, found):
-        alignment, attribution = found
+        The same alignment for all pictures; or, of each picture, the one that is read most surely, of those inverted or
+        of those not: a decoder may read the negative of a picture as surely, and all bits the other way. Nothing looks
+        at a code; each choice is one more comparison.
+        """
+        groups = {alignment: [key for key in versions if key[1] == alignment] for alignment in self.alignments}
+        if len(groups) > 1:
+            for inverted in (False, True):
+                groups[SUREST + (', inverted' if inverted else '')] = [
+                    key for key in versions if key[1].endswith('inverted') == inverted]
+        return {choice: soft_weights(versions[max(keys, key=lambda key: np.abs(versions[key]).mean())])
+                for choice, keys in groups.items()}
+
+    def read(self, inputs: Iterable[Union[str, Input]]) -> Iterator[list[Picture]]:
+        """Yields the Pictures of inputs, in order, BATCH at a time."""
+        inputs = (one if isinstance(one, Input) else Input(one) for one in inputs)
+        read = in_order(functools.partial(read_picture, side=self.model.resolution), inputs)
+        with progress(desc='attribute', unit=' images') as bar:
+            for pictures in iter(lambda: list(itertools.islice(read, BATCH)), []):
+                yield pictures
+                bar.update(len(pictures))
+
+    def logits(self, pictures: Iterable[Picture]) -> list[dict[tuple[str, str], np.ndarray]]:
+        """What the decoder says of each version of Pictures: a list of {(way, alignment): logits [num_bits]}.
+
+        The way is one of release.sizes, the alignment one of release.alignments; the first is the picture as it is, or
+        scaled as a whole. A Picture with an error has none.
+        """
+        keys = [(number, way) for number, picture in enumerate(pictures) for way in picture.versions]
+        found = [{} for _ in pictures]
+        if keys:
+            images = np.stack([pictures[number].versions[way] for number, way in keys])
+            for name, version in self.alignments.items():
+                for (number, way), row in zip(keys, self.model.decode(to_float(version(images)))):
+                    found[number][way, name] = row
+        return found
+
+    def _concluded(self, pictures, fpr):
+        """The Results of Pictures: those tried in equally many versions are compared with the users together."""
+        found = self.logits(pictures)
+        results = [Result(picture.path, error=picture.error, sha256=picture.sha256) for picture in pictures]
+        for tried in {len(versions) for versions in found} - {0}:
+            chosen = [number for number, versions in enumerate(found) if len(versions) == tried]
+            rows = np.stack([row for number in chosen for row in found[number].values()])
+            attributions = attribute(rows, self.names, self.codes, fpr, num_alignments=tried, soft=self.soft)
+            for start, number in enumerate(chosen):
+                several = attributions[start * tried:(start + 1) * tried]
+                alignments = [combined(*key) for key in found[number]]
+                results[number] = self._with(results[number], alignments, several)
+        return results
+
+    def _with(self, result, alignments, found):
+        number, attribution = best_alignment(found)
+        alignment = None if alignments == [AS_IT_IS] else alignments[number]
+        return dataclasses.replace(result, attribution=attribution, alignment=alignment,
+                                   revoked=self._revoked(attribution), tried=len(found))
+
+    def _revoked(self, attribution):
         said = {attribution.user, *attribution.over_threshold}
-        revoked = {name: when for name, when in self.revoked.items() if name in said}
-        return dataclasses.replace(result, attribution=attribution, alignment=alignment, revoked=revoked)
+        return {name: when for name, when in self.revoked.items() if name in said}

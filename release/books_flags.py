@@ -12,7 +12,7 @@ def add_commands(commands: Any, registry: dict[str, Any]) -> None:
         commands: what `add_subparsers` returned.
         registry: the arguments of --registry.
     """
-    for name in ('issue', 'list', 'attribute', 'report', 'stamp'):
+    for name in ('issue', 'list', 'attribute', 'detect', 'report', 'stamp'):
         commands.choices[name].add_argument('--code-key', metavar='FILE', help=CODE_KEY)
     commands.choices['issue'].add_argument('--user', help='whose these instances are, if not called the same: a second '
                                            'instance of a user, or one of a new model')

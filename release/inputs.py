@@ -1,44 +1,110 @@
-"""What `attribute` is asked to look at: files, folders, lists of files and patterns, expanded to a list of files."""
+"""What `attribute` is asked to look at: files, folders, archives, lists of files and patterns, one image at a time."""
 import dataclasses
 import glob
 import os
+import re
 import sys
-from collections.abc import Iterable
-from typing import Optional
+from collections.abc import Iterable, Iterator
+from typing import Callable, Optional
 
 from datasets.archives import NOT_AN_IMAGE, list_images
+from dnnlib.images import read_file
 from dnnlib.util import UserError
+from release.members import is_archive, members
+
+URL = re.compile(r'[A-Za-z][A-Za-z0-9+.-]+://')
 
 
 @dataclasses.dataclass(frozen=True)
 class Input:
-    """A file to attribute; or, with `error`, why there is nothing to read under that name."""
+    """A file to attribute; or, with `error`, why there is nothing to read under that name.
+
+    load: reads its bytes, if it is an archive's member and not a file.
+    held: how many bytes are in memory until it is let go.
+    """
     path: str
     error: Optional[str] = None
+    load: Optional[Callable[[], bytes]] = None
+    held: int = 0
+
+    def read(self) -> bytes:
+        """The file's bytes. Raises ImageError, also for what `error` says of a member, if it can't be read."""
+        return self.load() if self.load else read_file(self.path)
 
 
-def find_inputs(words: Iterable[str]) -> tuple[list[Input], int]:
-    """Expands what was typed.
+class Inputs:
+    """Expands what was typed, while it is iterated over: nothing but the names of one folder or zip is kept.
 
     Args:
-        words: each an image file; a folder, searched recursively for names that end as an image's does; '-' for a list
-            on standard input or '@FILE' for one in a file, a name a line (or each ended by a zero byte), which may be
-            those of folders; or, if there is no such file, a pattern as the shell's, '**' included.
+        words: each an image file; a folder, searched recursively for names that end as an image's or an archive's
+            does; a zip or tar of images, read in place; '-' for a list on standard input or '@FILE' for one in a file,
+            a name a line (or each ended by a zero byte), which may be those of folders; or, if there is no such file,
+            a pattern as the shell's, '**' included.
 
-    Returns:
-        (inputs, others): the Inputs in order, and the number of files in the folders that no image format's name ends
-        with.
+    Yields Inputs, in order. An archive's member is called ARCHIVE!MEMBER.
+
+    Attributes:
+        others: after that, the number of files in the folders and archives that no image format's name ends with.
 
     Raises:
         UserError: a list can't be read.
     """
-    inputs, others = [], 0
-    for word in words:
-        for path in _listed(word):
-            found, left_out = _expanded(path)
-            inputs += found
-            others += left_out
-    return inputs, others
+
+    def __init__(self, words: Iterable[str]):
+        self.names = [name for word in words for name in _listed(word)]
+        self.others = 0
+
+    def __iter__(self) -> Iterator[Input]:
+        self.others = 0
+        for name in self.names:
+            yield from self._expanded(name)
+
+    def _expanded(self, path):
+        if os.path.lexists(path):
+            yield from self._in_folder(path) if os.path.isdir(path) else self._file(path)
+        elif URL.match(path):
+            yield Input(path, 'an address, which is not fetched; download it, and name the file')
+        elif glob.has_magic(path):
+            found = sorted(glob.glob(path, recursive=True))
+            for name in found:
+                yield from self._file(name)
+            if not found:
+                yield Input(path, 'matches no file')
+        else:
+            yield Input(path)
+
+    def _file(self, path):
+        if not is_archive(path):
+            yield Input(path)
+            return
+        empty = True
+        for member in members(path):
+            if member.reason == NOT_AN_IMAGE:
+                self.others += 1
+                continue
+            empty = False
+            name = f'{path}!{member.name}' if member.name else path
+            yield Input(name, member.reason, member.load, member.held)
+        if empty:
+            yield Input(path, 'an archive that holds no images')
+
+    def _in_folder(self, path):
+        try:
+            names, others = list_images(path)
+        except UserError as error:
+            yield Input(path, str(error))
+            return
+        archives = [name for name, reason in others if reason == NOT_AN_IMAGE and is_archive(name)]
+        self.others += sum(reason == NOT_AN_IMAGE for _, reason in others) - len(archives)
+        refused = [(name, reason) for name, reason in others if reason != NOT_AN_IMAGE]
+        if not (names or archives or refused):
+            yield Input(path, 'a folder that holds no images')
+        for name in names:
+            yield Input(os.path.join(path, name))
+        for name in archives:
+            yield from self._file(os.path.join(path, name))
+        for name, reason in refused:
+            yield Input(os.path.join(path, name), reason)
 
 
 def _listed(word):
@@ -58,25 +124,3 @@ def _listed(word):
 def _names(data):
     separator = b'\0' if b'\0' in data else b'\n'
     return [os.fsdecode(name) for name in data.split(separator) if name.strip()]
-
-
-def _expanded(path):
-    """(Inputs, number of other files) for one name."""
-    if os.path.isdir(path):
-        return _in_folder(path)
-    if not os.path.lexists(path) and glob.has_magic(path):
-        found = sorted(glob.glob(path, recursive=True))
-        return [Input(name) for name in found] or [Input(path, 'matches no file')], 0
-    return [Input(path)], 0
-
-
-def _in_folder(path):
-    try:
-        names, others = list_images(path)
-    except UserError as error:
-        return [Input(path, str(error))], 0
-    inputs = [Input(os.path.join(path, name)) for name in names]
-    inputs += [Input(os.path.join(path, name), reason) for name, reason in others if reason != NOT_AN_IMAGE]
-    if not inputs:
-        inputs = [Input(path, 'a folder that holds no images')]
-    return inputs, sum(reason == NOT_AN_IMAGE for _, reason in others)

@@ -5,7 +5,7 @@ import io
 import json
 import math
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, Optional
 
 from dnnlib.util import printable, quoted
 from fingerprints.matching import NAMED, NOBODY, TIE, UNREACHABLE
@@ -13,8 +13,9 @@ from fingerprints.statistics import threshold
 from release.attribute import Result
 
 COLUMNS = ('image', 'sha256', 'reason', 'user', 'revoked', 'matching', 'num_bits', 'threshold', 'p_value', 'users',
-           'over_threshold', 'best_user', 'second_user', 'second_matching', 'fpr', 'model_digest', 'snapshot_kimg',
-           'version', 'alignment', 'alignments', 'error')
+           'over_threshold', 'best_user', 'second_user', 'second_matching', 'weight',
+           'weight_needed', 'weight_total', 'fpr', 'model_digest', 'snapshot_kimg',
+           'version', 'alignment', 'tried', 'alignments', 'error')
 
 ERROR = 'error'
 
@@ -25,8 +26,9 @@ def as_text(result: Result, context: dict[str, Any]) -> str:
         return f'{quoted(result.path)}: error: {printable(result.error)}'
     found = result.attribution
     tried = f', {result.alignment}' if result.alignment else ''
-    return (f'{quoted(result.path)}: {_verdict(result)}{tried}  {found.matching} of {found.num_bits} bits match  '
-            f'p {found.p_value:.2g}, corrected for {_tried(found.users, context.get("alignments", 1))}')
+    weight = '' if found.weight is None else f', {found.weight / found.weight_total:.1%} by weight'
+    return (f'{quoted(result.path)}: {_verdict(result)}{tried}  {found.matching} of {found.num_bits} bits '
+            f'match{weight}  p {found.p_value:.2g}, corrected for {_tried(found.users, result.tried)}')
 
 
 def _verdict(result):
@@ -34,13 +36,19 @@ def _verdict(result):
     if found.reason == NAMED:
         return f'user {_with_state(result, found.user)}'
     if found.reason == NOBODY:
-        return f'no user (nearest {found.best_user}, {found.threshold} bits are needed)'
+        return f'no user (nearest {found.best_user}, {_needed(found)} needed)'
     if found.reason == UNREACHABLE:
         return f'no user (nearest {found.best_user}, too many users for {found.num_bits} bits at this rate)'
     users = ', '.join(_with_state(result, name) for name in found.over_threshold)
     equal = ', the best two in equally many bits' if found.reason == TIE else ''
-    return (f'no user, for {len(found.over_threshold)} reach the {found.threshold} bits needed{equal}: {users} '
+    return (f'no user, for {len(found.over_threshold)} reach the {_needed(found, " bits")} needed{equal}: {users} '
             f'(collusion or forgery?)')
+
+
+def _needed(found, bits=' bits are'):
+    if found.weight is None:
+        return f'{found.threshold}{bits}'
+    return f'{found.weight_needed / found.weight_total:.1%} by weight{"" if bits == " bits" else " are"}'
 
 
 def _with_state(result, name):
@@ -81,12 +89,14 @@ class Tally:
 
     def add(self, result: Result) -> None:
         """Counts one result."""
-        if result.error:
-            self.reasons[ERROR] += 1
-            return
-        self.reasons[result.attribution.reason] += 1
-        if result.attribution.user:
-            self.users[result.attribution.user] += 1
+        found = result.attribution
+        self.count(ERROR if result.error else found.reason, None if result.error else found.user)
+
+    def count(self, reason: str, user: Optional[str]) -> None:
+        """Counts one reason, ERROR or an Attribution's, and the user it names, if it does."""
+        self.reasons[reason] += 1
+        if user:
+            self.users[user] += 1
 
     def summary(self) -> str:
         """One line such as '5 images: 3 named (alice 2, bob 1), 1 nobody, 1 error'."""

@@ -1,9 +1,13 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 
 from dnnlib.util import UsageError, UserError
 from fingerprints import matching
-from fingerprints.matching import Attribution, attribute
+from fingerprints.codes import packed
+from fingerprints.evidence import soft_p_values, soft_weights
+from fingerprints.matching import Attribution, PackedCodes, attribute
 from fingerprints.statistics import p_value, threshold
 
 
@@ -135,3 +139,66 @@ def test_no_images_are_no_attributions():
 def test_bad_input_is_refused(logits, codes, fpr, error, message):
     with pytest.raises(error, match=message):
         attribute(logits, ['ann'] * len(codes), codes, fpr)
+
+
+def naive_soft(row, names, codes, fpr, tries):
+    """A soft decision by each code's own p-value: (user, those over the threshold, best user, p-value, weight)."""
+    p = np.minimum(1, tries * soft_p_values(row, codes))
+    weights = soft_weights(row)
+    matching = [int(np.abs(weights[(code > 0) == (row > 0)]).sum()) for code in codes]
+    order = sorted(range(len(codes)), key=lambda u: -matching[u])
+    over = tuple(names[u] for u in order if p[u] <= fpr)
+    return over[0] if len(over) == 1 else None, over, names[order[0]], p[order[0]], matching[order[0]]
+
+
+@pytest.mark.parametrize('bits', [24, 37])
+def test_soft_decisions_equal_each_codes_own_p_value_across_block_borders(monkeypatch, bits):
+    """37 bits fill no whole number of bytes."""
+    monkeypatch.setattr(matching, 'USERS_AT_ONCE', 3)
+    monkeypatch.setattr(matching, 'IMAGES_AT_ONCE', 8)
+    rng = np.random.default_rng(bits)
+    codes, names = rng.integers(0, 2, (20, bits), dtype=np.uint8), [f'user{u}' for u in range(20)]
+    codes[3] = codes[2]
+    codes[3, :2] ^= 1
+    logits = np.abs(rng.normal(size=(40, bits))) * np.where(codes[rng.integers(0, 20, 40)] > 0, 1, -1)
+    logits *= np.where(rng.random(logits.shape) < 0.1, -0.3, 1)
+    found = attribute(logits, names, codes, 0.05, num_alignments=2, soft=True)
+    reasons = set()
+    for one, row in zip(found, logits):
+        user, over, best, p, weight = naive_soft(row, names, codes, 0.05, 40)
+        assert (one.user, one.over_threshold, one.best_user, one.weight) == (user, over, best, weight)
+        assert one.p_value == pytest.approx(p) and one.threshold is None
+        assert one.matching == ((row > 0) == codes[names.index(best)]).sum()
+        assert one.weight_total == np.abs(soft_weights(row)).sum()
+        assert (one.weight >= one.weight_needed) == (p <= 0.05)
+        reasons.add(one.reason)
+    assert reasons >= {'named', 'several'}
+
+
+def test_soft_out_of_reach_and_with_one_user():
+    row = np.array([[3.0] + [0.001] * 15])
+    [one] = attribute(row, ['ann'], np.ones((1, 16), np.uint8), 1e-6, soft=True)
+    assert (one.user, one.reason, one.weight_needed, one.second_matching) == (None, 'unreachable', None, None)
+
+
+def test_codes_may_lie_packed_in_a_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(matching, 'USERS_AT_ONCE', 16)
+    rng = np.random.default_rng(0)
+    codes = rng.integers(0, 2, (100, 44), dtype=np.uint8)
+    packed(codes).tofile(tmp_path / 'codes')
+    stored = PackedCodes(np.memmap(tmp_path / 'codes', np.uint8, 'r', shape=(100, 6)), 44)
+    logits = rng.normal(size=(30, 44))
+    for soft in (False, True):
+        assert attribute(logits, range(100), stored, 1e-3, soft=soft) == \
+            attribute(logits, range(100), codes, 1e-3, soft=soft)
+
+
+def test_matching_needs_no_memory_for_the_users(tmp_path):
+    """But for a block: a million users of 64 bits, 8 MB packed, would be 256 MB as float32."""
+    data = np.random.default_rng(0).integers(0, 256, (1_000_000, 8), np.uint8)
+    logits = np.random.default_rng(1).normal(size=(4, 64))
+    tracemalloc.start()
+    attribute(logits, range(len(data)), PackedCodes(data, 64), 1e-3)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20 << 20

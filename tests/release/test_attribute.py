@@ -98,14 +98,14 @@ def test_bad_files_are_told_and_the_rest_goes_on(marked, attribute, picture, tmp
     whole = open(picture('whole.jpg', size=(16, 16), quality=90), 'rb').read()
     (tmp_path / 'cut.jpg').write_bytes(whole[:len(whole) // 2])
     os.mkfifo(tmp_path / 'pipe.png')
-    files = [str(text), picture('large.png', size=(32, 16)), str(tmp_path / 'cut.jpg'), '/nonexistent.png',
+    files = [str(text), picture('small.png', size=(32, 7)), str(tmp_path / 'cut.jpg'), '/nonexistent.png',
              str(tmp_path / 'pipe.png'), '/dev/zero', path]
     assert attribute('--json', *files) == 1
     captured = capsys.readouterr()
     assert captured.err.startswith('7 images: 6 errors, 1 named (alice 1); 15 of 16 bits must match')
     found = records(captured.out)
     assert [record['image'] for record in found] == files
-    for record, message in zip(found, ('not an image', 'is 32x16, not 16x16', 'damaged', 'not exist', 'named pipe',
+    for record, message in zip(found, ('not an image', 'is 32x7, less than half', 'damaged', 'not exist', 'named pipe',
                                        'device')):
         assert message in record['error'] and '\n' not in record['error']
     assert found[-1]['user'] == 'alice' and 'error' not in found[-1]
@@ -234,7 +234,7 @@ def test_folders_lists_and_patterns(marked, attribute, tmp_path, monkeypatch, ca
         attribute('@none')
     assert attribute('*.gif') == 1 and '*.gif": error: matches no file' in capsys.readouterr().out
     assert attribute('deep') == 0
-    assert '1 image: 1 named (alice 1), 1 other files in the folders left out' in capsys.readouterr().out
+    assert '1 image: 1 named (alice 1), 1 other files in folders and archives left out' in capsys.readouterr().out
 
 
 def test_csv_into_a_file(marked, attribute, tmp_path, monkeypatch, capsys):

@@ -179,3 +179,13 @@ def test_users_are_told_apart_only_if_the_instances_own_pictures_are():
     for found, own in (([33, 30], [[34.0, 30], [31, 32]]), ([30.5, 30], [[34.0, 30], [33, 31]])):
         assert 'does not tell the users apart' in redrawn.meaning(picture(*found), np.array(own), photographs)[1]
     assert 'no photographs' in redrawn.meaning(picture(33, 30), np.array([[34.0, 30]]), np.zeros([0, 2]))[0]
+
+
+def test_a_picture_of_another_size_is_shown_as_it_was_read(report, codes, project, tmp_path):
+    """Twice as large, each pixel repeated: what it was scaled to is read, and every way that was tried counts."""
+    pixels = np.asarray(Image.open(project[0] / 'a.png')).repeat(2, 0).repeat(2, 1)
+    Image.fromarray(pixels).save(project[0] / 'large.png')
+    _, record, page = report(codes, image='large.png')
+    assert (record['picture']['width'], record['picture']['alignment']) == (2 * SIDE, 'resized')
+    shown = Image.open(io.BytesIO(base64.b64decode(record['picture']['aligned_png'])))
+    assert shown.size == (SIDE, SIDE) and f'{2 * SIDE} × {2 * SIDE} pixels' in page
