@@ -112,3 +112,18 @@ class TestImmunization:
                        for part in (BatchPart(8, 0, 8), BatchPart(8, 4, 4)))
         np.testing.assert_allclose(perturbed(config, images[4:], part, 1.0),
                                    perturbed(config, images, whole, 1.0)[4:], atol=1e-6)
+
+
+def test_guessed_latents_have_the_signs_that_are_read_and_the_noise_otherwise(config, nets):
+    """Of the noise, only what the signs determine is replaced: the change lies in the columns of R."""
+    image = RNG.uniform(-1, 1, [1, 16, 16, 3]).astype(np.float32)
+    noise = RNG.standard_normal([5, 20]).astype(np.float32)
+    wide = networks(tiny_config('adopted', method='adopted', sign_map=3, latent_dim=20))
+    guessed = adopted.guess_latents(wide, tf.constant(image), tf.constant(noise)).numpy()
+    read = np.clip(np.tanh(wide['F'](image)[1].numpy() / 2), -0.95, 0.95)
+    signs = wide['C'].signs(tf.constant(guessed)).numpy().reshape(5, 9)
+    np.testing.assert_allclose(signs, np.repeat(read, 5, 0), atol=1e-4)
+    projection = wide['C'].projection.numpy()
+    change = (guessed - noise).T
+    within = projection @ np.linalg.lstsq(projection, change, rcond=None)[0]
+    np.testing.assert_allclose(change, within, atol=1e-4)
