@@ -14,8 +14,8 @@ OTHERS = 3     # users of random codes whose instances draw the picture as well
 OWN_SEED = 1   # another than the likelihood ratio's
 
 NEARER = ('The instance draws the picture again as well as pictures that it is known to have drawn ({psnr:.1f} dB; '
-          'those: {own}), and better than any photograph ({photographs}). The picture as a whole, not its mark alone, '
-          'is one that this model draws.')
+          'those: {own}), and better than any of the photographs ({photographs}). That speaks for the whole picture, '
+          'and not its mark alone, stemming from this model, as far as so few pictures can tell.')
 FARTHER = ('The instance does not draw the picture again: the nearest that was found is at {psnr:.1f} dB, no nearer '
            'than photographs get ({photographs}), while pictures that it drew get to {own}. A mark that was put on a '
            'picture of other origin looks like this; so does a picture of the instance that was changed much '
