@@ -8,12 +8,13 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3.10 python3.9
 LANE = from dnnlib import lanes; print(lanes
 DEMO_FLAGS ?=
 TEST_FLAGS ?=
+WORKERS ?= 2
 JAX ?= jax==0.10.2
 
 .PHONY: help install demo test lint ops jax clean
 help:
 	@echo 'make demo   train on bundled digits, issue two users, attribute their images (some minutes)'
-	@echo 'make test   lint and the test suite'
+	@echo 'make test   lint and the test suite, in two processes (WORKERS=0: in one)'
 	@echo 'make ops    build the native ops and say what was built'
 	@echo 'make jax    a second virtual environment, .venv-jax, for training/xla_run.py and its tests'
 	@echo 'make clean  remove the virtual environments and the demo'
@@ -34,7 +35,7 @@ demo: install
 	@$(BIN)/python run_release.py demo $(DEMO_FLAGS)
 
 test: install lint
-	@$(BIN)/python -m pytest $(TEST_FLAGS)
+	@$(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadfile $(TEST_FLAGS)
 
 lint: install
 	@$(BIN)/ruff check .

@@ -6,8 +6,8 @@ import os
 import sys
 
 from dnnlib import cli
-from dnnlib.util import Log, UsageError, UserError, atomic_file, format_time, make_folder, printable, progress
-from release import books, books_flags
+from dnnlib.util import UsageError, UserError, atomic_file, format_time, make_folder, printable
+from release import books, books_flags, instance_commands, instance_flags
 from release.credentials import command as credentials
 from release.evidence import command as evidence
 
@@ -56,6 +56,7 @@ def make_parser():
     issue.add_argument('--out', default='instances', help='folder of all instances')
     issue.add_argument('--kimg', type=int, help='snapshot to issue from: the latest if not given; '
                        'once issued from, a registry stays with its snapshot')
+    instance_flags.add_issue_flags(issue)
 
     listing = commands.add_parser('list', help='show the users of a registry', description='Shows who has an instance.')
     listing.add_argument('--registry', **registry)
@@ -99,6 +100,7 @@ def make_parser():
     evidence.add_command(commands, registry, RUN, DEFAULT_RATE)
     credentials.add_commands(commands, registry, RUN, DEFAULT_RATE)
     books_flags.add_commands(commands, registry)
+    instance_flags.add_commands(commands, run, registry)
 
     demo = commands.add_parser('demo', help='train on digits, issue two users, attribute their images',
                                description='The whole path on bundled data, on the CPU, in some minutes.')
@@ -129,34 +131,9 @@ def check_defaults(args):
 
 
 def issue_command(args):
-    from fingerprints.registry import check_name
-    from release.names import check_distinct, read_names
-    if bool(args.name) == (args.names is not None):
-        raise UsageError('whom to issue to? give NAMEs, or --names=FILE')
-    for name in args.name:
-        check_name(name)
-    if len({name.lower() for name in args.name}) < len(args.name):
-        raise UsageError('the same name twice; every user has one instance')
-    names = read_names(args.names) if args.names else args.name
-    from release.issue import issue, issuing_snapshot  # here, since it takes seconds to import
-    from release.results import bits_needed
+    names = instance_commands.wanted(args)
     check_defaults(args)
-    registry = books.open_registry(args, create=True)
-    snapshot = issuing_snapshot(args.run, registry, args.kimg)
-    known = [user.name for user in registry.list()]
-    check_distinct(names, known)
-    issued = {name.lower() for name in known} if args.names else set()
-    num_bits = snapshot.config.fingerprint_bits
-    wanted = [name for name in names if name.lower() not in issued]
-    log = Log()  # prints above the progress bar
-    for name in progress(wanted, desc='issue', unit='instance'):
-        folder, digest = issue(args.run, registry, name, args.out, snapshot=snapshot, user=args.user)
-        log(f'issued {name}: {folder}  sha256 {digest[:16]}…  ({num_bits} bits, snapshot {snapshot.kimg} kimg)')
-    if args.names:
-        print(f'{args.names}: {len(wanted)} issued, {len(names) - len(wanted)} had an instance already')
-    print(f'to attribute an image, {bits_needed(num_bits, len(registry.list()), DEFAULT_RATE)}')
-    for line in books.crowded_models(registry):
-        print(line)
+    instance_commands.issue(args, names)
 
 
 def list_command(args):
@@ -266,12 +243,13 @@ def demo_command(args):
 
 COMMANDS = {'issue': issue_command, 'list': list_command, 'revoke': revoke_command, 'attribute': attribute_command,
             'detect': detect_command, 'report': report_command, 'stamp': stamp_command,
-            'make-certificate': credentials.make_certificate_command, 'demo': demo_command, **books.COMMANDS}
+            'make-certificate': credentials.make_certificate_command, 'demo': demo_command, **books.COMMANDS,
+            **instance_commands.COMMANDS}
 
 
 def main(args):
     """Runs the subcommand; returns the exit code."""
-    if args.command in books.COMMANDS:  # the others look at their own arguments first
+    if args.command in {**books.COMMANDS, **instance_commands.COMMANDS}:  # the others look at their own arguments first
         check_defaults(args)
     return COMMANDS[args.command](args)
 

@@ -14,6 +14,8 @@ NEWER = '; python_version >= "3.12"'
 PSYCOPG = 'psycopg[binary]==3.2.12'
 TIMESTAMPS = 'rfc3161-client==1.0.9'
 C2PA = 'c2pa-python==0.38.1; python_version >= "3.10"'  # there is none with this interface for 3.9
+SIGNING = ['model-signing==1.1.1; python_version >= "3.11"',  # older Pythons have none that goes with TensorFlow
+           'pyopenssl==26.4.0; python_version >= "3.11"']      # the former imports it and does not require it
 
 setup(
     name='scalable-fingerprinting',
@@ -41,6 +43,7 @@ setup(
         'tensorflow-metadata==1.15.0' + OLDER,  # newer ones need protobuf 5, which TensorFlow 2.15 refuses
         'importlib-resources==7.1.0' + NEWER,  # TensorFlow Datasets' archives use it and do not require it
         'SQLAlchemy==2.0.44',
+        'alembic==1.16.5',  # the last one for Python 3.9
         'cryptography==50.0.2',
         'Jinja2==3.1.6',
         'scikit-learn==1.6.1' + OLDER,
@@ -49,11 +52,13 @@ setup(
         'tqdm==4.67.1',
     ],
     extras_require={
-        'test': ['pytest==8.4.2', 'ruff==0.14.4', 'hypothesis==6.141.1', 'mpmath==1.3.0',
-                 'opencv-python-headless==4.11.0.86', PSYCOPG, TIMESTAMPS, C2PA],
+        'test': ['pytest==8.4.2', 'pytest-xdist==3.8.0', 'ruff==0.14.4', 'hypothesis==6.141.1', 'mpmath==1.3.0',
+                 'opencv-python-headless==4.11.0.86', 'tensorflow-addons==0.23.0' + OLDER, PSYCOPG, TIMESTAMPS,
+                 *SIGNING, C2PA],
         'gpu': ['tensorflow[and-cuda]==2.15.1' + OLDER, 'tensorflow[and-cuda]==2.21.0' + NEWER],
         'postgresql': [PSYCOPG],
         'timestamps': [TIMESTAMPS],
+        'signing': SIGNING,
         'c2pa': [C2PA],
     },
 )

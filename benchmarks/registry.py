@@ -20,7 +20,7 @@ from dnnlib.util import UserError
 from fingerprints.clock import now
 from fingerprints.codes import code_to_text, draw_code
 from fingerprints.database import Database
-from fingerprints.ledger import BLOCK, EVENTS, SCHEMA, SCHEMA_VERSION, Chain
+from fingerprints.ledger import BLOCK, EVENTS, Chain
 from fingerprints.registry import Registry
 
 MODEL = 'a' * 64
@@ -101,7 +101,7 @@ def repeated_codes(registry):
 def benchmark(location, users, processes, each):
     """Prints a table of what things cost in a new registry of so many users."""
     database = Database(location, create=True)
-    took = seconds(lambda: database.create_tables(SCHEMA, SCHEMA_VERSION, lambda connection: fill(connection, users)))
+    took = seconds(lambda: database.create_tables(lambda connection: fill(connection, users)))
     print(f'{"bulk insert":32} {took:9.1f} s  {2 * users / took:,.0f} events/s')
     registry = Registry(location)
     print(f'{"opening, to the newest event":32} {seconds(registry.model):9.1f} s')

@@ -1,14 +1,17 @@
 """The database under the registry: a SQLite file, or PostgreSQL by URL; transactions, and errors in one line."""
 import contextlib
 import os
+import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Callable
 
 import sqlalchemy as sa
 
 from dnnlib.util import UserError, make_folder
+from fingerprints import schema
 
+LOG_INDEX = 1 << 15     # bytes that SQLite needs beside a file even to read it (NAME-shm)
 APPEND_LOCK = 0x66696E676572  # PostgreSQL's advisory lock of whoever appends: 'finger'
 
 
@@ -46,7 +49,7 @@ class Database:
         except sa.exc.DBAPIError as error:
             raise UserError(_explain(self.location, error.orig)) from None
 
-    def create_tables(self, schema: sa.MetaData, version: str, fill: Callable[[sa.Connection], None]) -> bool:
+    def create_tables(self, fill: Callable[[sa.Connection], None]) -> bool:
         """Makes the tables and has `fill` insert their first rows, in one transaction. Returns whether it did.
 
         It does nothing if they are there. Raises UserError if the database holds something else.
@@ -59,10 +62,21 @@ class Database:
         with self.transaction(write=True) as connection:
             if _holds_registry(connection, self.location):  # another process was faster
                 return False
-            schema.create_all(connection)
-            connection.execute(schema.tables['meta'].insert().values(key='schema_version', value=version))
+            schema.upgrade(connection)
             fill(connection)
         return True
+
+    def upgrade(self) -> str:
+        """Brings the tables of an older program to this one's version, in one transaction. Returns what it was.
+
+        Raises UserError if they are not a registry's, or of a version that can't be upgraded in place.
+        """
+        with self.transaction(write=True) as connection:
+            found = schema.version(connection)
+            if found != schema.VERSION:
+                check_version(found, self.location, (schema.BEFORE_ALEMBIC,))
+                schema.upgrade(connection, found)
+        return found
 
     def _write_ahead(self):
         """Lets readers of the SQLite file go on while another process appends. The file remembers it."""
@@ -84,17 +98,37 @@ class Database:
         return [line for line in lines if line != 'ok']
 
 
+def is_absent(location: str) -> bool:
+    """Whether no registry is at a location yet, of any version. Raises UserError if that can't be told."""
+    url = _parse(str(location))
+    if url.get_backend_name() == 'sqlite' and not os.path.exists(url.database or ''):
+        return True
+    database = Database(str(location))
+    with database.transaction() as connection:
+        return not _holds_registry(connection, database.location)
+
+
 def _holds_registry(connection, location):
     """Whether a registry's tables are there, of any version. Raises UserError if those of another program are."""
     present = set(sa.inspect(connection).get_table_names())
-    if 'meta' not in present and present:
+    found = bool(present & {schema.META.name, schema.VERSION_TABLE})
+    if present and not found:
         raise UserError(f'{location} is a database of something else; choose another registry')
-    return 'meta' in present
+    return found
 
 
-def schema_version(connection: sa.Connection, meta: sa.Table) -> str:
-    """The version of the tables, as whoever made them wrote it down."""
-    return connection.execute(sa.select(meta.c.value).where(meta.c.key == 'schema_version')).scalar() or 'unknown'
+def check_version(found: str, location: str, accepted: Sequence[str] = (schema.VERSION,)) -> None:
+    """Raises UserError, with the way on, if the tables' version is none of those accepted."""
+    if found in accepted:
+        return
+    if found == '1':
+        raise UserError(f'{location} is a registry of version 1; make one of version {schema.VERSION} of it: '
+                        f'python -m fingerprints.migration {location} NEW')
+    if found == schema.BEFORE_ALEMBIC:
+        raise UserError(f'{location} has tables of version {found}, this program\'s are {schema.VERSION}; make a copy, '
+                        f'then: run_release.py upgrade --registry={location}')
+    raise UserError(f'{location} has tables of version {found}, this program\'s are {schema.VERSION}; use the program '
+                    'that wrote it')
 
 
 def _parse(location):
@@ -167,9 +201,16 @@ def _postgresql_engine(url, timeout):
     return engine
 
 
+def _is_full(path):
+    """Whether a SQLite file's disk has no room for the index of its log, which SQLite calls a disk I/O error."""
+    return shutil.disk_usage(os.path.dirname(path)).free < LOG_INDEX
+
+
 def _explain(location, error):
     """Turns the database's complaint into one line with a remedy."""
     text = str(error).strip().split('\n')[0]
+    if isinstance(error, sqlite3.Error) and 'disk I/O' in text and _is_full(location):
+        text = 'full'
     remedies = {
         'not a database': f'{location} is not a registry; name the right file',
         'no such table': f'{location} is not a registry; name the right file, or issue an instance first',
@@ -178,7 +219,7 @@ def _explain(location, error):
         'malformed': f'{location} is corrupt; restore it from a copy',
         'locked': f'{location} is busy: another process is appending; try again when it is done',
         'LockNotAvailable': f'{location} is busy: another process is appending; try again when it is done',
-        'full': f'{location} cannot grow, its disk is full; nothing was written; make room and try again',
+        'full': f'{location} cannot be used, its disk is full; nothing was written; make room and try again',
         'disk I/O': f'{location} cannot be read or written ({text}); check its disk, restore it from a copy if need be',
         'readonly': f'{location} cannot be written; check its permissions',
         'unable to open': f'{location} cannot be opened; check the path and its permissions'}

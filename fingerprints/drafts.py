@@ -51,6 +51,14 @@ def takeover(state: State, location: str, name: str) -> list[Draft]:
     return [abandoned_draft(instance, f'{describe(process)} was killed')]
 
 
+def unfinished(state: State, name: str) -> Optional[Instance]:
+    """The open reservation of `name` whose process is known to have ended; None if there is none."""
+    instance = state.find(name)
+    if instance is None or instance.state != RESERVED or not has_ended(state.processes[name.lower()]):
+        return None
+    return instance
+
+
 def _spelled(instance, name):
     return '' if instance.name == name else f', spelled {instance.name!r}'
 

@@ -12,17 +12,13 @@ import sqlalchemy as sa
 
 from fingerprints.merkle import leaf_hash
 
-SCHEMA_VERSION = '2'
+VERSION = '2'  # of the events and of exported files; the tables' own is `schema.VERSION`
 BLOCK = 10_000  # rows read at once
 FIRST = '0' * 64  # what the first event has in place of the hash of the one before
 KINDS = {'seq': int, 'time': str, 'actor': str, 'kind': str, 'previous': str, 'fields': dict}  # of an event's parts
 ENCODER = json.JSONEncoder(sort_keys=True, separators=(',', ':'), allow_nan=False)
 
 SCHEMA = sa.MetaData()
-META = sa.Table(
-    'meta', SCHEMA,
-    sa.Column('key', sa.String(32), primary_key=True),
-    sa.Column('value', sa.String(255), nullable=False))
 EVENTS = sa.Table(
     'events', SCHEMA,
     sa.Column('seq', sa.BigInteger, primary_key=True, autoincrement=False),

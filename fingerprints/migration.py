@@ -1,4 +1,4 @@
-"""Makes a registry of version 2 of one of version 1, which was a table of users without a ledger.
+"""Makes a registry with a ledger of one of version 1, which was a table of users without a ledger.
 
     python -m fingerprints.migration OLD NEW
 
@@ -11,11 +11,12 @@ import sqlalchemy as sa
 
 from dnnlib import cli
 from dnnlib.util import UserError
+from fingerprints import schema
 from fingerprints.clock import now
-from fingerprints.database import Database, schema_version
+from fingerprints.database import Database
 from fingerprints.drafts import Draft
 from fingerprints.instances import Contradiction, State
-from fingerprints.ledger import EVENTS, META, SCHEMA, SCHEMA_VERSION, Chain
+from fingerprints.ledger import EVENTS, Chain
 from fingerprints.processes import current_actor
 
 USERS = ['id', 'name', 'bits', 'issued_at', 'model', 'digest', 'instance', 'revoked_at', 'reason']
@@ -31,7 +32,7 @@ def migrate(old: str, new: str) -> int:
     meta, users = _read(source)
     rows = _rows(source.location, meta, users)
     target = Database(new, create=True)
-    if not target.create_tables(SCHEMA, SCHEMA_VERSION, lambda connection: connection.execute(EVENTS.insert(), rows)):
+    if not target.create_tables(lambda connection: connection.execute(EVENTS.insert(), rows)):
         raise UserError(f'{target.location} holds a registry already; name a new one')
     return len(users)
 
@@ -39,10 +40,10 @@ def migrate(old: str, new: str) -> int:
 def _read(source):
     """The old registry's meta values and its users' rows."""
     with source.transaction() as connection:
-        version = schema_version(connection, META)
-        if version != '1':
-            raise UserError(f'{source.location} is a registry of version {version}, not 1; there is nothing to migrate')
-        meta = dict(connection.execute(sa.select(META.c.key, META.c.value)).all())
+        found = schema.version(connection)
+        if found != '1':
+            raise UserError(f'{source.location} is a registry of version {found}, not 1; there is nothing to migrate')
+        meta = dict(connection.execute(sa.select(schema.META.c.key, schema.META.c.value)).all())
         query = sa.select(*map(sa.column, USERS)).select_from(sa.table('users')).order_by(sa.column('id'))
         return meta, [dict(row) for row in connection.execute(query).mappings()]
 

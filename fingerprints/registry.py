@@ -24,6 +24,7 @@ from fingerprints.drafts import (
     registration,
     still_distant,
     takeover,
+    unfinished,
 )
 from fingerprints.instances import ISSUED, RESERVED, REVOKED, Instance, Model, check_name
 from fingerprints.processes import this_process
@@ -151,6 +152,25 @@ class Registry(Store):
     def _abandon(self, name, reservation, reason):
         fields = {'name': name, 'reservation': reservation, 'reason': reason}
         self._append(lambda state: [about_reserved(state, 'reservation_abandoned', fields)])
+
+    def unfinished(self, name: str) -> Optional[Instance]:
+        """Returns the reservation of `name` that a killed command of this machine left; None if there is none."""
+        with self._current() as state:
+            return copy.copy(unfinished(state, name))
+
+    def finish(self, reservation: Instance, digest: str, instance: str) -> None:
+        """Records that a killed command had exported its instance whole.
+
+        Args:
+            reservation: what `unfinished` returned.
+            digest: the sha256 of the exported folder, after the caller has seen that it holds this code.
+            instance: the folder.
+
+        Raises:
+            UserError: someone else ended the reservation meanwhile.
+        """
+        fields = {'name': reservation.name, 'reservation': reservation.id, 'digest': digest, 'location': instance}
+        self._append(lambda state: [about_reserved(state, 'instance_issued', fields)])
 
     def abandon(self, name: str, reason: str = 'its command was killed') -> None:
         """Frees a name that a killed command on another machine has reserved. Its code still counts in `codes`.

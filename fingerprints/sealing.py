@@ -4,10 +4,12 @@ AES-256-GCM, under a key that scrypt makes of a passphrase or a key file's bytes
 event. A sealed code is bound to its instance's name: moved to another, it does not open.
 """
 import base64
+import getpass
 import hashlib
 import os
 import secrets
 import stat
+import warnings
 from typing import Any
 
 from cryptography.exceptions import InvalidTag
@@ -32,6 +34,28 @@ def read_key_file(path: str) -> bytes:
         raise UserError(f'{path} cannot be read: {error.strerror}; name the key file') from None
     check_secret(secret)
     return secret
+
+
+def ask_passphrase(twice: bool) -> bytes:
+    """Asks for a passphrase at the terminal, which does not show it; `twice` for a new one. Returns its bytes in UTF-8.
+
+    Raises:
+        UserError: there is no terminal, nothing was typed, the passphrase is too short, or the second one differs.
+    """
+    secret = _typed('passphrase of the codes: ')
+    check_secret(secret)
+    if twice and _typed('the same again: ') != secret:
+        raise UserError('the two passphrases differ; give the command again')
+    return secret
+
+
+def _typed(prompt):
+    with warnings.catch_warnings():
+        warnings.simplefilter('error', getpass.GetPassWarning)  # before it would read what everyone sees
+        try:
+            return getpass.getpass(prompt).encode('utf-8', 'surrogateescape')
+        except (getpass.GetPassWarning, EOFError):
+            raise UserError('a passphrase is typed at a terminal, and none was; give --code-key=FILE') from None
 
 
 def check_secret(secret: bytes) -> None:

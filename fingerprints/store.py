@@ -8,16 +8,14 @@ from typing import Callable, Optional
 import sqlalchemy as sa
 
 from dnnlib.util import UsageError, UserError
+from fingerprints import schema
 from fingerprints.clock import now
-from fingerprints.database import Database, schema_version
+from fingerprints.database import Database, check_version
 from fingerprints.drafts import Draft
 from fingerprints.instances import Contradiction, State
 from fingerprints.ledger import (
     CHECKPOINTS,
     EVENTS,
-    META,
-    SCHEMA,
-    SCHEMA_VERSION,
     Chain,
     Event,
     Finding,
@@ -56,7 +54,7 @@ class Store:
         if create:
             self._create(key)
         with self._database.transaction() as connection:
-            _check_version(connection, self.location)
+            check_version(schema.version(connection), self.location)
         self._sealer = self._open_sealer(key)
         self._start_over()
 
@@ -65,7 +63,7 @@ class Store:
             sealing = new_parameters(key) if key is not None else None
             first = Chain().next_event(now(), self._actor, 'registry_created', {'version': 2, 'sealing': sealing})
             connection.execute(EVENTS.insert().values(**first.row()))
-        self._database.create_tables(SCHEMA, SCHEMA_VERSION, first_event)
+        self._database.create_tables(first_event)
 
     # --- the fold ---
 
@@ -148,7 +146,8 @@ class Store:
 
     def _check_codes_open(self):
         if self._is_sealed and self._sealer is None:
-            raise UserError(f'the codes in {self.location} are encrypted; give the key or passphrase (--code-key=FILE)')
+            raise UserError(f'the codes in {self.location} are encrypted; give the key or passphrase (--code-key=FILE, '
+                            '--passphrase)')
 
     def events(self) -> Iterator[Event]:
         """Yields all events in order; codes as the ledger holds them."""
@@ -229,13 +228,3 @@ class Store:
                 copies in the registry itself can be removed with it.
         """
         return verify(self._database, self._new_state(), notes)
-
-
-def _check_version(connection, location):
-    version = schema_version(connection, META)
-    if version == '1':
-        raise UserError(f'{location} is a registry of version 1; make one of version {SCHEMA_VERSION} of it: '
-                        f'python -m fingerprints.migration {location} NEW')
-    if version != SCHEMA_VERSION:
-        raise UserError(f'{location} has schema version {version}, this program reads {SCHEMA_VERSION}; use the '
-                        'program that wrote it')

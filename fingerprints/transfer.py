@@ -14,7 +14,7 @@ from dnnlib.util import UserError
 from fingerprints.database import Database
 from fingerprints.files import new_file
 from fingerprints.instances import Contradiction, State
-from fingerprints.ledger import BLOCK, CHECKPOINTS, EVENTS, SCHEMA, SCHEMA_VERSION, Chain
+from fingerprints.ledger import BLOCK, CHECKPOINTS, EVENTS, VERSION, Chain
 from fingerprints.merkle import Tree, leaf_hash
 from fingerprints.notes import Checkpoint
 from fingerprints.registry import Registry
@@ -37,7 +37,7 @@ def export_ledger(registry: Registry, path: str) -> int:
 
 def _write(registry, file):
     size, root = registry.record_export()
-    head = json.dumps({'format': FORMAT, 'version': SCHEMA_VERSION, 'events': size, 'root': root.hex()})
+    head = json.dumps({'format': FORMAT, 'version': VERSION, 'events': size, 'root': root.hex()})
     events = (event.text for event in itertools.islice(registry.events(), size))
     notes = (json.dumps({'checkpoint': note}) for note in registry.checkpoints())
     file.writelines(f'{line}\n'.encode('ascii') for line in itertools.chain([head], events, notes))
@@ -62,7 +62,7 @@ def import_ledger(path: str, location: str) -> int:
             for block in _blocks(row for _, row in rows):
                 connection.execute(table.insert(), block)
                 count += len(block) if table is EVENTS else 0
-    if not database.create_tables(SCHEMA, SCHEMA_VERSION, fill):
+    if not database.create_tables(fill):
         raise UserError(f'{database.location} holds a registry already; import into a new one')
     return count
 
@@ -96,9 +96,9 @@ def _lines(path, file):
 def _check(path: str, lines: Iterable[str]) -> Iterator[tuple[sa.Table, dict[str, Any]]]:
     lines = iter(lines)
     header = _parse(next(lines, ''))
-    known = header.get('format') == FORMAT and header.get('version') == SCHEMA_VERSION
+    known = header.get('format') == FORMAT and header.get('version') == VERSION
     if not known or type(header.get('events')) is not int or header['events'] < 0:
-        raise UserError(f'{path} is not an exported ledger of version {SCHEMA_VERSION}; name an exported file')
+        raise UserError(f'{path} is not an exported ledger of version {VERSION}; name an exported file')
     chain, tree, state = Chain(), Tree(), None
     for line in itertools.islice(lines, header['events']):
         state, row = _check_event(path, chain, state, line)

@@ -1,40 +1,46 @@
 """Fingerprints for a finished generator: marks that a trained StyleGAN2 is given without training it again.
 
 The mapping network M and the generator G of a run of method stylegan2 stay as they are. Carriers C draw a mark for each
-fingerprint, and each picture carries it with signs of its own (models/signs.py):
+fingerprint, and each picture carries it with signs of its own, which its content gives it (models/content.py):
 
-    x(z, c) = G(z) + up(s(z)) · up(m(c)),    m(c) = a · Σ_j ±T_j / ‖T‖ + b · Q / ‖Q‖
+    x(z, c) = y + up(s(y)) · up(m(c)),    y = G(z),    m(c) = Σ_k a_k · Σ_j ±T_jk / ‖T_k‖
 
-with learned templates T_j, one per bit, added or subtracted as the bit is 1 or 0, and a learned pilot Q, which is the
-same for all users and tells the decoder F the signs. ‖·‖ is the root mean square over pixels and random fingerprints,
-so that a and b, and with them the PSNR to G's own picture, are options and not what training makes of them. Only C and
-F are trained, on G's own pictures; perturbations before F (`immunize`) make marks that survive them.
+with learned templates T_j, one per bit, added or subtracted as the bit is 1 or 0. k is a channel: luma, and two of
+chroma. ‖·‖ is the root mean square over pixels and random fingerprints, so that the strengths a_k, and with them the
+PSNR to G's own picture, are options and not what training makes of them. Only C and the decoder F are trained, on G's
+own pictures; perturbations before F (`immunize`) make marks that survive them.
 
 An instance holds M, G and its user's sum m(c): neither a template nor the code.
 """
 import dataclasses
 import functools
 
+import numpy as np
 import tensorflow as tf
 
 from dnnlib.ops.upfirdn_2d import upsample_2d
+from metrics.base import batched
 from models import losses
+from models.content import ContentSigns, cells
 from models.fingerprinted import model_of, weighted_sum
 from models.immunization import perturbed
 from models.layers import FILTER, Conv2D, Dense, check_shape
 from models.limits import resolutions
 from models.phase import Phase
 from models.sampling import sample_noise
-from models.signs import SHARPNESS, SignedDecoder, fit_linear, make_projection, sign_map, spread
+from models.signs import SignedDecoder, drawn_noise, fit_linear, spread
 from models.stylegan2 import ConstantInput, Generator, MappingNetwork
 
 NAME = 'adopted'
 AVERAGED = ('C', 'F')
 EVALUATED = ('M', 'G', 'C', 'F')
 LEAST_SIDE = 8                       # of templates
+# Luma and two of chroma (ITU-R BT.601, as JPEG has them) in red, green and blue, each of mean square 1.
+COLOURS = np.array([[1, 1, 1], [0, -0.344136, 1.772], [1.402, -0.714136, 0]], np.float32)
+COLOURS /= np.sqrt(np.mean(np.square(COLOURS), axis=1, keepdims=True))
 TEMPLATE_STD = 0.25                  # they are normalized: the smaller, the faster Adam turns them
-SUREST = 0.95                        # a sign that is read as surely as this or more says no more about its latent
 FILTERS = 6                          # convolutions of F's content filter
+SIGN_IMAGES, SIGN_BATCH = 2000, 100  # pictures of G whose content the signs are fitted to
 
 
 def amplitude(psnr):
@@ -50,48 +56,40 @@ def pyramid(images, impl):
     return total
 
 
-def normalized(images):
-    """Images [N, H, W, C] divided by the root of the sum of their mean squares."""
-    return images * tf.math.rsqrt(tf.reduce_sum(tf.reduce_mean(tf.square(images), axis=[1, 2, 3])) + 1e-12)
-
-
 class Carriers(tf.keras.Model):
-    """C: fingerprints [N, bits] of 0 and 1, latents [N, latent_dim] → what is added to pictures, [N, H, W, 1 or 3].
+    """C: fingerprints [N, bits] of 0 and 1, images of G [N, H, W, 3] → what is added to them, [N, H, W, 3].
 
-    Templates and pilot are sums over sides 8, 16, ... up to `read_side`, the finest that F reads.
+    Templates are sums over sides 8, 16, ... up to `read_side`, the finest that F reads; their channels are luma and
+    two of chroma.
     """
 
     def __init__(self, config, resolution):
         super().__init__(name='C')
-        self.num_bits, self.resolution, self.channels = config.fingerprint_bits, resolution, config.mark_channels
-        self.impl = config.impl
-        self.strength, self.pilot_strength = amplitude(config.mark_psnr), amplitude(config.pilot_psnr)
+        self.num_bits, self.resolution, self.impl = config.fingerprint_bits, resolution, config.impl
+        chroma = amplitude(config.chroma_psnr) / 2 ** 0.5
+        self.strengths = [amplitude(config.mark_psnr), chroma, chroma]
         sides = [side for side in resolutions(min(resolution, config.read_side)) if side >= LEAST_SIDE]
-        self.templates = [self._draw(f'C/{side}x{side}/templates', self.num_bits, side) for side in sides]
-        self.pilots = [self._draw(f'C/{side}x{side}/pilot', 1, side) for side in sides]
-        self.projection = make_projection(self, 'C/signs', config)
+        self.templates = [self._draw(f'C/{side}x{side}/templates', side) for side in sides]
+        self.signs = ContentSigns('C/signs', config)
 
-    def _draw(self, name, count, side):
-        return self.add_weight(name=name, shape=[count, side, side, self.channels],
+    def _draw(self, name, side):
+        return self.add_weight(name=name, shape=[self.num_bits, side, side, 3],
                                initializer=tf.keras.initializers.RandomNormal(0, TEMPLATE_STD))
 
     def marks(self, fingerprints):
-        """m(c) [N, R, R, channels] of fingerprints [N, bits], R the side that F reads."""
+        """m(c) [N, R, R, 3] of fingerprints [N, bits], R the side that F reads; red, green and blue."""
         check_shape('C: fingerprints', fingerprints, None, self.num_bits)
-        templates = self.strength * normalized(pyramid(self.templates, self.impl))       # [bits, R, R, C]
-        pilot = self.pilot_strength * normalized(pyramid(self.pilots, self.impl))        # [1, R, R, C]
-        return tf.tensordot(2 * fingerprints - 1, templates, 1) + pilot                  # [N, R, R, C]
+        templates = pyramid(self.templates, self.impl)                                   # [bits, R, R, 3]
+        power = tf.reduce_sum(tf.reduce_mean(tf.square(templates), axis=[1, 2]), axis=0)    # [3]
+        templates *= self.strengths * tf.math.rsqrt(power + 1e-12)
+        return tf.tensordot(tf.tensordot(2 * fingerprints - 1, templates, 1), COLOURS, 1)
 
-    def signs(self, latents):
-        """s(z) [N, side, side] of latents [N, latent_dim]."""
-        return sign_map(latents, self.projection)
-
-    def call(self, fingerprints, latents):
-        return place(self.marks(fingerprints), self.signs(latents), self.resolution, self.impl)
+    def call(self, fingerprints, images):
+        return place(self.marks(fingerprints), self.signs(images), self.resolution, self.impl)
 
 
 def place(marks, signs, resolution, impl):
-    """Marks [N, R, R, C] at the picture's size, times its signs [N, side, side]: [N, H, W, C]."""
+    """Marks [N, R, R, 3] at the picture's size, times its signs [N, side, side]: [N, H, W, 3]."""
     while marks.shape[1] < resolution:
         marks = upsample_2d(marks, FILTER, impl=impl)
     return marks * spread(signs, resolution)
@@ -100,7 +98,8 @@ def place(marks, signs, resolution, impl):
 class AdoptedDecoder(SignedDecoder):
     """F: images [N, H, W, 3] → fingerprint logits [N, bits], sign logits [N, side²].
 
-    Small convolutions take the picture's content off what is read, as far as neighbouring pixels tell it.
+    Small convolutions take the picture's content off what is read, as far as neighbouring pixels tell it. The signs are
+    computed as C computes them, and corrected by a layer that learns what perturbations do to them.
     """
 
     def __init__(self, config, resolution):
@@ -112,7 +111,8 @@ class AdoptedDecoder(SignedDecoder):
         self.content_gain = self.add_weight(name='F/content_gain', shape=[],
                                             initializer=tf.keras.initializers.Constant(0.1))
         self.hidden = Dense('F/hidden', self.num_pixels, units, act='lrelu', impl=impl)
-        self.signs = Dense('F/signs', units, self.side ** 2, impl=impl)
+        self.corrections = Dense('F/corrections', units, self.side ** 2, impl=impl)
+        self.signs = ContentSigns('F/signs', config)
         self.make_reader(config)
 
     def pixels(self, images):
@@ -126,10 +126,10 @@ class AdoptedDecoder(SignedDecoder):
     def call(self, images, true_signs=None, teaching=None):
         """`teaching`: the share of `true_signs` [N, side, side] in the map that the fingerprint is read with."""
         check_shape('F: images', images, None, self.resolution, self.resolution, 3)
-        pixels = self.pixels(images)                                               # [N, R, R, 3]
-        flat = tf.reshape(pixels, [-1, self.num_pixels])                           # [N, 3 R²]
-        sign_logits = self.signs(self.hidden(flat)) + self.signs_linear(flat)      # [N, side²]
-        return self.read_fingerprint(pixels, sign_logits, true_signs, teaching), sign_logits
+        flat = tf.reshape(super().pixels(images), [-1, self.num_pixels])           # [N, 3 R²]
+        # A sign of tanh(l) is 1 with log-odds 2 l.
+        sign_logits = 2 * self.signs.logits(images) + self.corrections(self.hidden(flat))    # [N, side²]
+        return self.read_fingerprint(self.pixels(images), sign_logits, true_signs, teaching), sign_logits
 
 
 def networks(config, resolution, names=None):
@@ -166,10 +166,10 @@ def sample_batch(config, nets, seed, part):
 
 def carriers_loss(config, nets, batch, lambda_fingerprint, teaching, strength):
     """λ · the fingerprint's cross-entropy (equation 3 of arXiv 2012.08726) + λ · that of the signs."""
-    plain_images = nets['G'](batch.latents, nets['M'](batch.latents), batch.noise)    # [N, H, W, 3]
-    images = tf.stop_gradient(plain_images) + nets['C'](batch.fingerprints, batch.latents)
+    plain_images = tf.stop_gradient(nets['G'](batch.latents, nets['M'](batch.latents), batch.noise))  # [N, H, W, 3]
+    signs = nets['C'].signs(plain_images)                                             # [N, side, side]
+    images = plain_images + nets['C'](batch.fingerprints, plain_images)
     images = perturbed(config, images, batch, strength)
-    signs = nets['C'].signs(batch.latents)                                            # [N, side, side]
     logits, sign_logits = nets['F'](images, signs, teaching)
     shares = tf.reshape((signs + 1) / 2, sign_logits.shape)                           # [N, side²]
     terms = {'loss/fingerprint': (lambda_fingerprint,
@@ -179,21 +179,31 @@ def carriers_loss(config, nets, batch, lambda_fingerprint, teaching, strength):
 
 
 def warm_start(config, nets):
-    """Fits F's linear layers to G's pictures with the first marks (models/signs.py)."""
-    generator, carriers = nets['G'], nets['C']
+    """Fits the signs to the content of G's pictures, and F's linear layer to those with the first marks."""
+    generator, carriers, decoder = nets['G'], nets['C'], nets['F']
+    fit_signs(config, nets)
 
     def draw(latents, codes, seed):
-        noise = [tf.random.stateless_normal([len(latents), *shape], seed + [0, i])
-                 for i, shape in enumerate(generator.noise_shapes)]
-        images = generator(latents, nets['M'](latents), noise) + carriers(codes, latents)
-        return images, carriers.signs(latents)
+        images = generator(latents, nets['M'](latents), drawn_noise(generator, latents.shape[0], seed))
+        return images + carriers(codes, images), carriers.signs(images)
 
-    fit_linear(config, nets['F'], draw)
+    fit_linear(config, decoder, draw, fits_signs=False)
+    decoder.corrections.weight.assign(tf.zeros_like(decoder.corrections.weight))
+
+
+def fit_signs(config, nets):
+    """Sets the signs of C and F to the content of G's pictures."""
+    draw = tf.function(lambda latents: cells(nets['G'](latents, nets['M'](latents))), autograph=False)
+    rng = np.random.default_rng([config.seed, 2])
+    found = batched(draw, SIGN_BATCH, rng.standard_normal([SIGN_IMAGES, config.latent_dim]))
+    nets['C'].signs.fit(found, rng)
+    nets['F'].signs.copy_from(nets['C'].signs)
 
 
 def generate(nets, latents, fingerprints):
     """Images [N, H, W, 3] of latents [N, latent_dim] and fingerprints [N, bits], with the fixed noise."""
-    return nets['G'](latents, nets['M'](latents)) + nets['C'](fingerprints, latents)
+    images = nets['G'](latents, nets['M'](latents))
+    return images + nets['C'](fingerprints, images)
 
 
 def decode(nets, images):
@@ -202,15 +212,8 @@ def decode(nets, images):
 
 
 def guess_latents(nets, image, noise):
-    """Latents [N, latent_dim] with the signs that F reads in an image [1, H, W, 3]; the rest of them is `noise`.
-
-    noise: [N, latent_dim], standard normal.
-    """
-    projection = nets['C'].projection                                                   # [latent_dim, side²]
-    inverse = tf.linalg.pinv(projection)                                                # [side², latent_dim]
-    signs = tf.clip_by_value(tf.tanh(nets['F'](image)[1] / 2), -SUREST, SUREST)         # [1, side²]
-    wanted = tf.atanh(signs) / SHARPNESS                                                # z R, [1, side²]
-    return noise + tf.matmul(wanted - tf.matmul(noise, projection), inverse)
+    """`noise`, standard normal [N, latent_dim], as it is: F tells nothing of the latent of an image [1, H, W, 3]."""
+    return noise
 
 
 def as_model(nets, batch_size=64):
@@ -225,24 +228,24 @@ class Marked(tf.keras.Model):
         super().__init__(name='instance')
         self.config, self.resolution = config, resolution
         self.mapping, self.generator = MappingNetwork(config), Generator(config, resolution, ConstantInput)
-        self.projection = make_projection(self, 'signs', config)
+        self.signs = ContentSigns('signs', config)
         self.marks = self.add_weight(name='marks', shape=marks, trainable=False, initializer='zeros')
 
     def call(self, latents):
         check_shape('instance: latents', latents, None, self.config.latent_dim)
         images = self.generator(latents, self.mapping(latents))                    # [N, H, W, 3]
-        return images + place(self.marks, sign_map(latents, self.projection), self.resolution, self.config.impl)
+        return images + place(self.marks, self.signs(images), self.resolution, self.config.impl)
 
 
 def bake(nets, code, into=None):
-    """The Marked generator of `code` [bits] of 0 and 1, of 'ref' ops. `into`: what an earlier call returned, anew."""
+    """The Marked generator of `code` [bits] of 0 and 1, of 'portable' ops. `into`: an earlier call's, to fill anew."""
     source, carriers = nets['G'], nets['C']
-    marks = carriers.marks(tf.cast(code, carriers.projection.dtype)[tf.newaxis])        # [1, R, R, C]
+    marks = carriers.marks(tf.cast(code, tf.float32)[tf.newaxis])                       # [1, R, R, 3]
     if into is None:
-        into = Marked(dataclasses.replace(source.config, impl='ref'), source.resolution, marks.shape)
+        into = Marked(dataclasses.replace(source.config, impl='portable'), source.resolution, marks.shape)
     for taken, kept in ((nets['M'], into.mapping), (source, into.generator)):
         for variable, copied in zip(taken.variables, kept.variables):
             copied.assign(variable)
-    into.projection.assign(carriers.projection)
+    into.signs.copy_from(carriers.signs)
     into.marks.assign(marks)
     return into

@@ -22,7 +22,7 @@ from models.fingerprinted import (  # noqa: F401  (as_model, bake, decode, gener
 )
 from models.immunization import perturbed
 from models.layers import Dense, RunningMean, check_shape
-from models.signs import SignedDecoder, fit_linear, make_projection, sign_map, spread
+from models.signs import SignedDecoder, drawn_noise, fit_linear, make_projection, sign_map, spread
 from models.stylegan2 import Discriminator, Generator, LatentInput, ResidualNetwork
 
 NAME = 'bound'
@@ -71,6 +71,7 @@ class BoundDecoder(SignedDecoder):
         self.hidden = Dense('F/hidden', units + self.num_pixels, units, act='lrelu', impl=impl)
         self.latents = Dense('F/latents', units, config.latent_dim, impl=impl)
         self.signs = Dense('F/signs', units, self.side ** 2, impl=impl)
+        self.signs_linear = Dense('F/signs_linear', self.num_pixels, self.side ** 2, impl=impl)
         self.make_reader(config)
 
     def call(self, images, true_signs=None, teaching=None):
@@ -101,7 +102,7 @@ def phases(config):
 
 def generator_loss(config, nets, batch, lambda_fingerprint, lambda_consistency, teaching, strength=None):
     """The fingerprinted method's loss, plus λ times the cross-entropy between the latents' signs and those F reads."""
-    count, single = len(batch.latents), batch
+    count, single = batch.latents.shape[0], batch
     if lambda_consistency is not None:
         batch = pair_up(batch)
     images = synthesize(nets, batch)                                          # [N or 2N, H, W, 3]
@@ -120,8 +121,7 @@ def warm_start(config, nets):
     generator = nets['G']
 
     def draw(latents, codes, seed):
-        noise = [tf.random.stateless_normal([len(latents), *shape], seed + [0, i])
-                 for i, shape in enumerate(generator.noise_shapes)]
+        noise = drawn_noise(generator, latents.shape[0], seed)
         return generator(latents, nets['E'](codes), noise), generator.signs(latents)
 
     fit_linear(config, nets['F'], draw)

@@ -150,11 +150,11 @@ def generator_loss(config, nets, batch, lambda_fingerprint, lambda_consistency, 
     2 and 3 from twice the samples, at the price of one more pass of F. With `immunize` it reads them perturbed, at a
     strength that D and the consistency loss know nothing of.
     """
-    count = len(batch.latents)
+    count = batch.latents.shape[0]
     drawn = batch if lambda_consistency is None else pair_up(batch)
     images = synthesize(nets, drawn)                                       # [N or 2N, H, W, 3]
     read = drawn if config.decode_pair else batch
-    seen = perturbed(config, images[:len(read.latents)], batch, strength)
+    seen = perturbed(config, images[:read.latents.shape[0]], batch, strength)
     decoded_latents, logits = nets['F'](seen)                              # [.., latent_dim], [.., bits]
     terms = reconstruction_terms(config, nets, read, images, count, decoded_latents, logits, lambda_fingerprint,
                                  lambda_consistency)
@@ -209,7 +209,7 @@ def as_model(nets, batch_size=64):
 
 def model_of(nets, generate, decode, batch_size):
     """The metrics.base.Model of a method's `generate` and `decode` on trained networks, G and F among them."""
-    compiled = [tf.function(functools.partial(function, nets), reduce_retracing=True)
+    compiled = [tf.function(functools.partial(function, nets), reduce_retracing=True, autograph=False)
                 for function in (generate, decode)]
     generated, decoded = (functools.partial(batched, function, batch_size) for function in compiled)
     latent_dim, num_bits = nets['F'].split
@@ -221,7 +221,7 @@ def bake(nets, code, into=None):
     """The plain generator whose filters are those that `code` [bits] of 0 and 1 makes of G's.
 
     It is a Generator without modulated layers: each filter is modulated and demodulated once (arXiv 1912.04958,
-    equations 1 and 3); biases, noise and the input layer are copied. Its ops are 'ref' ones. It takes latents
+    equations 1 and 3); biases, noise and the input layer are copied. Its ops are 'portable' ones. It takes latents
     [N, latent_dim], has `config` and `resolution`, and holds nothing else of the method.
 
     Args:
@@ -231,7 +231,7 @@ def bake(nets, code, into=None):
     """
     source = nets['G']
     if into is None:
-        config = dataclasses.replace(source.config, impl='ref')
+        config = dataclasses.replace(source.config, impl='portable')
         into = type(source)(config, source.resolution, LatentInput, modulated=False)
     embedding = nets['E'](tf.cast(code, tf.float32)[tf.newaxis])[0]        # [embedding_dim]
     for layer, baked in zip(source.layers_in_order, into.layers_in_order):

@@ -19,7 +19,7 @@ def perturbed(config, images, batch, strength):
     if not names or strength is None:
         return images
     from dnnlib.perturbations.tensors import perturb
-    count = len(batch.latents)
-    sets = tf.split(tf.clip_by_value(images, -1.0, 1.0), len(images) // count)
+    count = batch.latents.shape[0]
+    sets = tf.split(tf.clip_by_value(images, -1.0, 1.0), images.shape[0] // count)
     return tf.concat([perturb(part, tf.random.fold_in(batch.seed, number), names, strength, batch.first)
                       for number, part in enumerate(sets)], 0)

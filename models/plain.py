@@ -103,7 +103,8 @@ def generate(nets, latents, fingerprints, truncation_psi=1.0):
 
 def as_model(nets, batch_size=64, truncation_psi=1.0):
     """The metrics.base.Model of trained networks: M, G and the mean w. Its fingerprints have 0 bits."""
-    compiled = tf.function(functools.partial(generate, nets, truncation_psi=truncation_psi), reduce_retracing=True)
+    compiled = tf.function(functools.partial(generate, nets, truncation_psi=truncation_psi), reduce_retracing=True,
+                           autograph=False)
     return Model(generate=functools.partial(batched, compiled, batch_size), decode=None,
                  latent_dim=nets['M'].latent_dim, fingerprint_bits=0, resolution=nets['G'].resolution,
                  batch_size=batch_size)

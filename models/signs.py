@@ -1,9 +1,9 @@
-"""Marks that carry signs of the picture's latent: sign maps, the decoder's reading of them, and its warm start.
+"""Marks that carry signs of their picture: sign maps, the decoder's reading of them, and its warm start.
 
 A mark that is the same in every picture can be averaged out of some and added to others. So each picture multiplies its
-marks by a map of signs of its own, s(z) = tanh(3 R z), R drawn once. The decoder reads the signs, takes them off, and
-then reads the fingerprint: what is common to many pictures of one user cancels, and a mark that is moved to another
-picture meets the wrong signs there.
+marks by a map of signs of its own, s(z) = tanh(3 R z) of its latent, R drawn once (method bound), or one of its content
+(method adopted, models/content.py). The decoder reads the signs, takes them off, and then reads the fingerprint: what
+is common to many pictures of one user cancels, and a mark that is moved to another picture meets the wrong signs there.
 """
 import numpy as np
 import tensorflow as tf
@@ -58,9 +58,8 @@ class SignedDecoder(tf.keras.Model):
         self.split = [config.latent_dim, config.fingerprint_bits]
 
     def make_reader(self, config):
-        """Makes the layers that read: those of the fingerprint, and the linear one of the signs."""
+        """Makes the layers that read the fingerprint."""
         pixels, units, impl = self.num_pixels, config.readout_units, config.impl
-        self.signs_linear = Dense('F/signs_linear', pixels, self.side ** 2, impl=impl)
         self.read = Dense('F/read', pixels, units, act='lrelu', impl=impl)
         self.logits = Dense('F/logits', units, config.fingerprint_bits, impl=impl)
         self.logits_linear = Dense('F/logits_linear', pixels, config.fingerprint_bits, impl=impl)
@@ -84,40 +83,51 @@ class SignedDecoder(tf.keras.Model):
         return self.logits(self.read(unsigned)) + self.logits_linear(unsigned)    # [N, bits]
 
 
-def fit_linear(config, decoder, draw):
+def fit_linear(config, decoder, draw, fits_signs=True):
     """Fits a decoder's linear layers to images, by ridge regression, and silences its others until they are trained.
 
-    Marks are nearly linear in the pixels once the signs are taken off, and so are the signs: training begins with a
+    Marks are nearly linear in the pixels once the signs are taken off, and so may the signs be: training begins with a
     decoder worth writing for. Targets are ±1 bits and ±1 signs; each layer is scaled so that its answers are log-odds
     under Gaussian errors.
 
     Args:
         config: the options of the run; `warm_start_images` 0 does nothing.
-        decoder: a SignedDecoder with the layers `logits` and `signs` besides.
+        decoder: a SignedDecoder.
         draw: (latents [N, latent_dim], codes [N, bits], seed [2]) -> (images [N, H, W, 3], signs [N, side, side]).
+        fits_signs: whether it has the layers `signs` and `signs_linear`, which are fitted too.
     """
     count = config.warm_start_images
     if not count:
         return
     pixels, unsigned, codes, signs = _drawn_pixels(config, decoder, draw, count)
-    for layer, inputs, targets in ((decoder.logits_linear, unsigned, codes), (decoder.signs_linear, pixels, signs)):
-        weight, bias = ridge(inputs, targets)
-        layer.weight.assign(weight / layer.weight_gain)
-        layer.bias.assign(bias)
-    for layer in (decoder.logits, decoder.signs):
-        layer.weight.assign(tf.zeros_like(layer.weight))
+    _fit(decoder.logits_linear, decoder.logits, unsigned, codes)
+    if fits_signs:
+        _fit(decoder.signs_linear, decoder.signs, pixels, signs)
+
+
+def _fit(layer, silenced, inputs, targets):
+    weight, bias = ridge(inputs, targets)
+    layer.weight.assign(weight / layer.weight_gain)
+    layer.bias.assign(bias)
+    silenced.weight.assign(tf.zeros_like(silenced.weight))
+
+
+def drawn_noise(generator, count, seed):
+    """A noise image [count, H, W, 1] for each convolution of a generator, from a seed [2]."""
+    return [tf.random.stateless_normal([count, *shape], seed + [0, i])
+            for i, shape in enumerate(generator.noise_shapes)]
 
 
 def _drawn_pixels(config, decoder, draw, count):
     """Pixels [count, 3 R²], the same without their signs, ±1 codes [count, bits] and ±1 signs [count, side²]."""
     rng = np.random.default_rng([config.seed, 1])
 
-    @tf.function
+    @tf.function(autograph=False)
     def pixels_of(latents, codes, seed):
         images, signs = draw(latents, codes, seed)
         pixels = decoder.pixels(images)
         unsigned = pixels * spread(signs, decoder.read_side)
-        return [tf.reshape(value, [len(latents), -1]) for value in (pixels, unsigned, signs)]
+        return [tf.reshape(value, [BATCH, -1]) for value in (pixels, unsigned, signs)]
 
     found = []
     for start in range(0, count, BATCH):

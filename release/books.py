@@ -17,11 +17,18 @@ ABOUT = ('name', 'model_digest', 'image_digest')  # what an event is about: the 
 
 
 def open_registry(args: argparse.Namespace, create: bool = False) -> Any:
-    """The Registry of --registry and, where the command has it, --code-key."""
+    """The Registry of --registry and, where the command has them, --code-key or --passphrase."""
     from fingerprints.registry import Registry
-    from fingerprints.sealing import read_key_file
-    path = getattr(args, 'code_key', None)
-    return Registry(args.registry, create=create, key=read_key_file(path) if path else None)
+    return Registry(args.registry, create=create, key=_code_key(args, create))
+
+
+def _code_key(args, create):
+    """The bytes that encrypt the codes; None if the command has no key."""
+    from fingerprints.database import is_absent
+    from fingerprints.sealing import ask_passphrase, read_key_file
+    if getattr(args, 'passphrase', False):
+        return ask_passphrase(twice=create and is_absent(args.registry))
+    return read_key_file(args.code_key) if getattr(args, 'code_key', None) else None
 
 
 def crowded_models(registry: Any) -> Iterator[str]:
@@ -237,6 +244,16 @@ def import_command(args: argparse.Namespace) -> None:
     print(f'{count} events are in {open_registry(args).location}')  # which names no password
 
 
+def upgrade_command(args: argparse.Namespace) -> None:
+    """Brings an older program's registry to this one's tables."""
+    from fingerprints.database import Database
+    from fingerprints.schema import VERSION
+    found = Database(args.registry).upgrade()
+    registry = open_registry(args)
+    done = 'had' if found == VERSION else f'was upgraded from version {found} to'
+    print(f'{registry.location} {done} tables of version {VERSION}; its {registry.size():,} events are as they were')
+
+
 def misuse_command(args: argparse.Namespace) -> None:
     """Records a misuse, and prints the deadline."""
     deadline = open_registry(args).note_misuse(args.name, args.reason, args.known_at)
@@ -269,5 +286,5 @@ def notice_command(args: argparse.Namespace) -> None:
 COMMANDS = {'verify': verify_command, 'history': history_command, 'abandon': abandon_command, 'key': key_command,
             'checkpoint': checkpoint_command, 'prove': prove_command, 'check-proof': check_proof_command,
             'timestamp': timestamp_command, 'register': register_command, 'code': code_command,
-            'export': export_command, 'import': import_command, 'misuse': misuse_command,
+            'export': export_command, 'import': import_command, 'upgrade': upgrade_command, 'misuse': misuse_command,
             'deadlines': deadlines_command, 'notice': notice_command}

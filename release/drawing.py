@@ -6,13 +6,16 @@ import tensorflow as tf
 from PIL import Image
 
 from dnnlib.pictures import save_grid, tile_zoom
-from dnnlib.util import UserError, atomic_folder, progress
+from dnnlib.util import UserError, atomic_folder, printable, progress
 
 BATCH = 64
 
 
 class Drawer:
     """An instance's SavedModel as any serving client has it: latents to 8-bit pictures.
+
+    It is loaded as TensorFlow's C API loads it, into a session of its own, and gone with it: thousands may follow
+    each other in one process. Close it, or use it in a `with` block.
 
     Args:
         folder: of the SavedModel, such as instances/alice/1; the folder above, with one version in it, will do.
@@ -25,24 +28,36 @@ class Drawer:
 
     def __init__(self, folder: str):
         self.folder = folder
+        self._session = tf.compat.v1.Session(graph=tf.Graph())
         try:
-            # Kept beside the signature, which does not keep it alive.
-            self._loaded = tf.saved_model.load(_version_folder(folder))
-            self._serve = self._loaded.signatures['serving_default']
-            (spec,) = self._serve.structured_input_signature[1].values()
-            self.latent_dim = spec.shape[1]
-            self.resolution = self._serve.structured_outputs['images'].shape[1]
-        except (OSError, KeyError, ValueError, IndexError, AttributeError, tf.errors.OpError) as error:
-            reason = str(error).split('\n')[0] or type(error).__name__
+            with self._session.graph.as_default():
+                loaded = tf.compat.v1.saved_model.load(self._session, ['serve'], _version_folder(folder))
+            signature = loaded.signature_def['serving_default']
+            self._latents, self._images = signature.inputs['latents'], signature.outputs['images']
+            self.latent_dim = self._latents.tensor_shape.dim[1].size
+            self.resolution = self._images.tensor_shape.dim[1].size
+        except (OSError, RuntimeError, KeyError, ValueError, IndexError, TypeError, tf.errors.OpError) as error:
+            self.close()
+            reason = printable(str(error).split('\n')[0]) or type(error).__name__
             raise UserError(f'{folder} is not an instance, or damaged ({reason}); name the folder that was issued, '
                             'such as instances/alice/1') from None
 
     def __call__(self, latents: np.ndarray) -> np.ndarray:
         """The pictures, uint8 [N, H, W, 3], of latents [N, latent_dim]."""
-        latents = tf.constant(latents, tf.float32)
-        drawn = [self._serve(latents=latents[start:start + BATCH])['images'].numpy()
+        latents = np.asarray(latents, np.float32)
+        drawn = [self._session.run(self._images.name, {self._latents.name: latents[start:start + BATCH]})
                  for start in progress(range(0, len(latents), BATCH), desc='draw', unit='batch')]
         return np.concatenate(drawn)
+
+    def close(self) -> None:
+        """Frees what the instance takes in memory."""
+        self._session.close()
+
+    def __enter__(self) -> 'Drawer':
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
 
 def _version_folder(folder):

@@ -1,18 +1,27 @@
-"""Writing a baked generator as a SavedModel."""
+"""Writing baked generators as SavedModels."""
 import os
 import re
+import tempfile
 
+import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from dnnlib.images import to_uint8_tensor
 
+SIGNATURES = {'serving_default': 'uint8, 0 to 255', 'float': 'float32, -1 to 1'}  # and what their images are
+MODEL = 'saved_model.pb'
 NUMBERED = re.compile(r'(.*_)(\d+)')  # how TensorFlow calls functions: __inference_pruned_2544
 
 
 def export(generator: tf.keras.Model, folder: str) -> None:
-    """Writes a baked generator as a SavedModel of constants and TensorFlow's own ops.
+    """Writes a baked generator as a SavedModel: `Template`'s, for one only."""
+    Template(generator).write(folder)
+
+
+class Template:
+    """The SavedModel of a baked generator, of constants and TensorFlow's own ops, made once and filled many times.
 
     Signatures, both of `latents` [N, latent_dim] float32 with N free: 'serving_default' returns `images`
     [N, H, W, 3] uint8; 'float' returns them as float32, in [-1, 1] but for overshoot.
@@ -20,13 +29,34 @@ def export(generator: tf.keras.Model, folder: str) -> None:
     The bytes depend on the generator alone: a user can't tell from their instance how many were exported before it.
 
     Args:
-        generator: what a method's `bake` returns: latents to images, with `config` and `resolution`.
-        folder: where the SavedModel is written.
+        generator: what a method's `bake` returns: latents to images, with `config` and `resolution`. Filled anew by
+            `bake(..., into=generator)`, it is written with the same graph and its new numbers.
     """
-    spec = tf.TensorSpec([None, generator.config.latent_dim], tf.float32, name='latents')
-    concrete = tf.function(generator, input_signature=[spec]).get_concrete_function()
-    frozen = convert_variables_to_constants_v2(concrete)
-    shape = [None, generator.resolution, generator.resolution, 3]
+
+    def __init__(self, generator: tf.keras.Model):
+        spec = tf.TensorSpec([None, generator.config.latent_dim], tf.float32, name='latents')
+        concrete = tf.function(generator, input_signature=[spec]).get_concrete_function()
+        with tempfile.TemporaryDirectory() as folder:
+            _save(convert_variables_to_constants_v2(concrete), spec, generator.resolution, folder)
+            self._saved = _numbered_from_0(_read(os.path.join(folder, MODEL)))
+            self._others = _other_files(folder)
+        self._constants = _constants_of(self._saved, concrete)
+
+    def write(self, folder: str) -> None:
+        """Writes the generator as it is now into a new folder."""
+        for variable, nodes in self._constants:
+            tensor = tf.make_tensor_proto(variable.numpy())
+            for node in nodes:
+                node.attr['value'].tensor.CopyFrom(tensor)
+        for name, data in self._others.items():
+            os.makedirs(os.path.dirname(os.path.join(folder, name)), exist_ok=True)
+            _write(os.path.join(folder, name), data)
+        _write(os.path.join(folder, MODEL), self._saved.SerializeToString(deterministic=True))
+
+
+def _save(frozen, spec, resolution, folder):
+    """Saves a frozen generator with its two signatures."""
+    shape = [None, resolution, resolution, 3]
 
     def as_float(latents):
         return {'images': tf.ensure_shape(frozen(latents)[0], shape)}
@@ -38,18 +68,53 @@ def export(generator: tf.keras.Model, folder: str) -> None:
     module.serve, module.serve_float = (tf.function(function, input_signature=[spec])
                                         for function in (as_uint8, as_float))
     tf.saved_model.save(module, folder, signatures={'serving_default': module.serve, 'float': module.serve_float})
-    _number_from_0(folder)
 
 
-def _number_from_0(folder):
-    """Numbers a SavedModel's functions from 0. TensorFlow counts all that the process ever made, and orders by chance.
-
-    Its fingerprint.pb, a checksum that loading does not need, is removed: it would no longer fit.
-    """
-    path = os.path.join(folder, 'saved_model.pb')
+def _read(path):
     saved = saved_model_pb2.SavedModel()
     with open(path, 'rb') as file:
         saved.ParseFromString(file.read())
+    return saved
+
+
+def _write(path, data):
+    with open(path, 'wb') as file:
+        file.write(data)
+
+
+def _other_files(folder):
+    """{relative path: bytes} of all but the graph: an empty checkpoint.
+
+    fingerprint.pb, a checksum of the graph that loading does not need, is left out: it would not fit any more.
+    """
+    found = {}
+    for root, _, names in os.walk(folder):
+        for name in set(names) - {MODEL, 'fingerprint.pb'}:
+            path = os.path.join(root, name)
+            with open(path, 'rb') as file:
+                found[os.path.relpath(path, folder)] = file.read()
+    return found
+
+
+def _constants_of(saved, concrete):
+    """[(variable, [its constants in the SavedModel])] of the function that was frozen.
+
+    Freezing makes a constant of each captured variable, under the name by which the function captured it.
+    """
+    nodes = [node for function in saved.meta_graphs[0].graph_def.library.function for node in function.node_def]
+    names = {id(outer): inner.op.name for outer, inner in concrete.graph.captures}
+    found = []
+    for variable in concrete.graph.variables:
+        name = names[id(variable.handle)]
+        constants = [node for node in nodes if node.name == name and node.op == 'Const']
+        values = [tf.make_ndarray(node.attr['value'].tensor) for node in constants]
+        assert values and all(np.array_equal(value, variable.numpy()) for value in values), name
+        found.append((variable, constants))
+    return found
+
+
+def _numbered_from_0(saved):
+    """Numbers a SavedModel's functions from 0: TensorFlow counts all of a process, and orders by chance."""
     graph, = saved.meta_graphs
     functions = sorted(graph.graph_def.library.function, key=_number)
     names = {}
@@ -58,9 +123,7 @@ def _number_from_0(folder):
     del graph.graph_def.library.function[:]
     graph.graph_def.library.function.extend(functions)
     _rename_functions(graph, names)
-    with open(path, 'wb') as file:
-        file.write(saved.SerializeToString(deterministic=True))
-    os.unlink(os.path.join(folder, 'fingerprint.pb'))
+    return saved
 
 
 def _number(function):

@@ -2,56 +2,198 @@
 
 Yu et al. 2022 (arXiv 2012.08726, section 3): a user's instance is G(·, c) with its filters modulated once.
 """
+import contextlib
+import dataclasses
 import os
+import tempfile
+from collections.abc import Iterator
 from typing import Optional
 
-from dnnlib.util import UserError, atomic_folder, sha256_folder
+from dnnlib.util import INCOMPLETE, UserError, atomic_folder, sha256_folder
+from fingerprints.instances import Instance
 from fingerprints.registry import Registry, check_name
-from release.export import export
+from release.card import write_card
+from release.export import Template
+from release.selftest import SelfTest, check, self_test
+from release.signing import SUFFIX, Signer
+from release.warmup import write_warmup
 from training.snapshot import Snapshot, find_released, keep_released
 
 VERSION = '1'
+FIXED_TIME = 315532800  # of every issued file: 1980, the first that a zip can hold; not when it was made
+MODEL_NAME = 'StyleGAN2 generator'
+
+
+@dataclasses.dataclass(frozen=True)
+class HandOver:
+    """What an instance goes through before it leaves, and what is said on its card.
+
+    required: those of selftest.FORMATS in which its pictures must be read back; none: it is not tested.
+    model_name, licence: for its card.
+    signer: signs its folder; None: it is not signed.
+    """
+    required: tuple[str, ...] = ()
+    model_name: str = MODEL_NAME
+    licence: str = ''
+    signer: Optional[Signer] = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Issued:
+    """An instance that was written: its folder, the folder's sha256, and the self-test it passed, if there was one."""
+    folder: str
+    digest: str
+    test: Optional[SelfTest] = None
+
+
+class Issuer:
+    """Issues instances of one run. What they share, their graph and the decoder, is made once.
+
+    Args:
+        run_dir: the training run.
+        registry: who has an instance.
+        out: the folder of all instances.
+        snapshot: a loaded Snapshot instead of `issuing_snapshot`'s.
+        hand_over: what each goes through.
+
+    Raises:
+        UserError: a run without fingerprints, a registry of another model, or a snapshot whose pictures do not show
+            fingerprints.
+    """
+
+    def __init__(self, run_dir: str, registry: Registry, out: str, snapshot: Optional[Snapshot] = None,
+                 hand_over: Optional[HandOver] = None):
+        self.run_dir, self.registry, self.out = run_dir, registry, out
+        self.snapshot = snapshot or issuing_snapshot(run_dir, registry)
+        self.hand_over = hand_over or HandOver()
+        self._template = self._generator = self._model = None
+        if not self.snapshot.has_fingerprint:
+            raise UserError(f'{run_dir}: the snapshot at {self.snapshot.kimg} kimg draws the same pictures for any '
+                            'fingerprint, so that no instance could be told from another; issue from a later one or '
+                            'another run')
+
+    def __call__(self, name: str, user: Optional[str] = None) -> Issued:
+        """Issues one user's instance into OUT/NAME/1 and enters it into the registry.
+
+        The registry reserves the name and the code first, and no lock is held while the instance is made. A failure,
+        of the self-test too, leaves no folder and frees the name. What a killed command leaves, the same command takes
+        over, and `Registry.verify` names until then. The snapshot is copied to RUN_DIR/released, where training never removes it: attribution needs its
+        decoder.
+
+        Args:
+            name: the instance's, also the folder's: the user's own for their only one.
+            user: whose the instance is, if not called the same.
+
+        Raises:
+            UserError: a bad or taken name, an existing folder, or a fingerprint that does not read.
+        """
+        check_name(name)
+        if os.path.exists(os.path.join(self.out, name)):  # before anything is reserved
+            return self._finish(name, user or name)
+        target = self._target(name)
+        with self.registry.issue(name, self.snapshot.digest, self.snapshot.config.fingerprint_bits, user) as issued:
+            with self._written(name, issued.code, target) as (issued.digest, test):
+                keep_released(self.run_dir, self.snapshot)
+            issued.instance = os.path.join(target, VERSION)
+        return Issued(issued.instance, issued.digest, test)
+
+    def again(self, instance: Instance) -> Issued:
+        """Writes an issued instance's folder anew, from the code in the registry: the same bytes, or nothing.
+
+        Raises:
+            UserError: an existing folder, an instance of another model, or bytes that are not those of the ledger.
+        """
+        if instance.model_digest != self.snapshot.digest:
+            raise UserError(f'{instance.name} is of the model {instance.model_digest[:12]}…, not of this run\'s '
+                            f'{self.snapshot.digest[:12]}…; name its run')
+        target = self._target(instance.name)
+        with self._written(instance.name, self.registry.code(instance.name), target) as (digest, test):
+            if digest != instance.digest:
+                raise UserError(f'{instance.name} comes out with the sha256 {digest[:16]}…, not as issued with '
+                                f'{instance.digest[:16]}…; give the --model-name and --licence of then, and take the '
+                                'same processor and versions, or issue a new instance')
+        return Issued(os.path.join(target, VERSION), digest, test)
+
+    def _finish(self, name, user):
+        """Enters the instance of a command that was killed when its folder was in place, but not in the ledger yet.
+
+        That the folder holds the reserved code is seen by writing it again: the bytes depend on code, model and card
+        alone.
+        """
+        target = os.path.join(self.out, name)
+        found, folder = self.registry.unfinished(name), os.path.join(target, VERSION)
+        if found and (found.name, found.user, found.model_digest) == (name, user, self.snapshot.digest):
+            digest = sha256_folder(folder)
+            known = set(os.listdir(target)) <= {VERSION, VERSION + SUFFIX}
+            if known and self._digest_again(self.registry.code(name), target) == digest:
+                self.registry.finish(found, digest, folder)
+                return Issued(folder, digest)
+        raise UserError(f'{target} exists already; remove it or choose another name')
+
+    def _digest_again(self, code, target):
+        # Its name is that of a temporary folder of atomic_folder: should this process be killed too, it is removed.
+        parent, name = os.path.split(os.path.abspath(target))
+        with tempfile.TemporaryDirectory(dir=parent, prefix=f'.{name}-', suffix=INCOMPLETE) as temporary:
+            folder = os.path.join(temporary, VERSION)
+            self._write(code, folder)
+            return sha256_folder(folder)
+
+    def _target(self, name):
+        check_name(name)
+        target = os.path.join(self.out, name)
+        if os.path.exists(target):  # before anything is reserved
+            raise UserError(f'{target} exists already; remove it or choose another name')
+        return target
+
+    @contextlib.contextmanager
+    def _written(self, name, code, target) -> Iterator[tuple[str, Optional[SelfTest]]]:
+        """(digest, SelfTest) of an instance that becomes `target` unless the block or anything before it fails."""
+        with atomic_folder(target) as temporary:
+            folder = os.path.join(temporary, VERSION)
+            self._write(code, folder)
+            test = self._tested(name, code, folder) if self.hand_over.required else None
+            if self.hand_over.signer:
+                self.hand_over.signer(folder, folder + SUFFIX)
+            set_times(temporary)
+            yield sha256_folder(folder), test
+
+    def _write(self, code, folder):
+        """What a user gets: the SavedModel, its warm-up and its card."""
+        self._bake(code).write(folder)
+        write_warmup(folder, self._generator.config.latent_dim)
+        write_card(folder, self._generator, self.hand_over.model_name, self.hand_over.licence)
+
+    def _bake(self, code):
+        """The Template, filled with the code's filters."""
+        snapshot = self.snapshot
+        self._generator = snapshot.method.bake(snapshot.nets, code, into=self._generator)
+        self._template = self._template or Template(self._generator)
+        return self._template
+
+    def _tested(self, name, code, folder):
+        self._model = self._model or self.snapshot.model()
+        test = self_test(folder, self._model, code, self.hand_over.required)
+        check(test, name)
+        return test
 
 
 def issue(run_dir: str, registry: Registry, name: str, out: str, kimg: Optional[int] = None,
           snapshot: Optional[Snapshot] = None, user: Optional[str] = None) -> tuple[str, str]:
-    """Issues one user's instance into out/NAME/1 and enters it into the registry.
+    """Issues one instance: an `Issuer`'s, untested and unsigned. Returns (folder, sha256 of the folder).
 
-    The registry reserves the name and the code first, and no lock is held while the instance is made. A failure leaves
-    no folder and frees the name; what a killed command leaves, `Registry.verify` names. The snapshot is copied to
-    RUN_DIR/released, where training never removes it: attribution needs its decoder.
-
-    Args:
-        run_dir: the training run; kimg: its snapshot, None for the released or else the latest one.
-        registry: who has an instance.
-        name: the instance's, also the folder's: the user's own for their only one.
-        out: the folder of all instances.
-        snapshot: an already loaded Snapshot instead of run_dir's.
-        user: whose the instance is, if not called the same.
-
-    Returns:
-        (folder, sha256 of the SavedModel).
-
-    Raises:
-        UserError: a bad or taken name, an existing folder, a registry of another model, a run without fingerprints, or
-            a snapshot whose pictures do not show them.
+    kimg: the run's snapshot; None for the released or else the latest one.
     """
     check_name(name)
-    snapshot = snapshot or issuing_snapshot(run_dir, registry, kimg)
-    target = os.path.join(out, name)
-    if os.path.exists(target):  # before anything is reserved
-        raise UserError(f'{target} exists already; remove it or choose another name')
-    if not snapshot.has_fingerprint:
-        raise UserError(f'{run_dir}: the snapshot at {snapshot.kimg} kimg draws the same pictures for any fingerprint, '
-                        'so that no instance could be told from another; issue from a later one or another run')
-    with registry.issue(name, snapshot.digest, snapshot.config.fingerprint_bits, user) as issued:
-        with atomic_folder(target) as temporary:
-            keep_released(run_dir, snapshot)
-            model = os.path.join(temporary, VERSION)
-            export(snapshot.method.bake(snapshot.nets, issued.code), model)
-            issued.digest = sha256_folder(model)
-        issued.instance = os.path.join(target, VERSION)
-    return issued.instance, issued.digest
+    issuer = Issuer(run_dir, registry, out, snapshot or issuing_snapshot(run_dir, registry, kimg))
+    issued = issuer(name, user)
+    return issued.folder, issued.digest
+
+
+def set_times(folder: str) -> None:
+    """Gives all that is in a folder, and the folder, one fixed time: when they were made is their owner's business."""
+    for root, _, names in os.walk(folder):
+        for path in [root, *(os.path.join(root, name) for name in names)]:
+            os.utime(path, (FIXED_TIME, FIXED_TIME))
 
 
 def issuing_snapshot(run_dir: str, registry: Registry, kimg: Optional[int] = None) -> Snapshot:

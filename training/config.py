@@ -51,17 +51,18 @@ class Config:
                                    above=0)
     signed_codes: bool = option(False, 'fingerprints enter the encoder as -1 and 1 instead of 0 and 1')
     carrier: float = option(0.3, 'method bound: initial strength of the carriers that marks ride on', above=0)
-    sign_map: int = option(6, 'methods bound and adopted: side of the map of signs that a latent gives its marks',
+    sign_map: int = option(6, 'methods bound and adopted: side of the map of signs that a picture gives its marks',
                            least=1, most=16)
     read_side: int = option(32, 'methods bound and adopted: pixels a side that the fingerprint is read at; larger '
                             'pictures are averaged down to it, a power of two', least=4)
     readout_units: int = option(256, "methods bound and adopted: width of the decoder's hidden layers", least=1)
-    mark_psnr: float = option(33.0, "method adopted: strength of a user's marks, as the PSNR in dB that they alone "
-                              'would leave a picture at the size that is read', least=10, most=60)
-    pilot_psnr: float = option(33.0, 'method adopted: strength of the pilot that tells the decoder the signs, likewise',
-                               least=10, most=60)
-    mark_channels: int = option(3, 'method adopted: marks in colour (3), or the same in all colours (1), which survive '
-                                'JPEG and greyscale better', (1, 3))
+    sign_frequency: float = option(2.5, 'method adopted: how fast the signs of a mark change with the content of its '
+                                   'picture: more, and marks are harder to move to pictures that look alike; less, and '
+                                   'they survive more', above=0)
+    mark_psnr: float = option(33.0, "method adopted: strength of a user's marks in luma, as the PSNR in dB that they "
+                              'alone would leave a picture at the size that is read', least=10, most=60)
+    chroma_psnr: float = option(33.0, 'method adopted: likewise in chroma, which eyes and FID see least, and JPEG and '
+                                'greyscale take', least=10, most=60)
     content_filters: int = option(24, "method adopted: width of the convolutions that take a picture's content off "
                                   'what the decoder reads', least=1)
     # Losses

@@ -111,7 +111,7 @@ def phase_cost(config, nets, phase, resolution, length):
     """The PhaseCost of a models.phase.Phase whose batch goes through in parts of `length` images."""
     parts, marks = config.batch_size // length, []
 
-    @tf.function
+    @tf.function(autograph=False)
     def part():
         batch, tracked = None, ()
         if phase.sample:

@@ -29,9 +29,9 @@ class TrainStep:
         self.replicas = strategy.num_replicas_in_sync
         share = config.batch_size // self.replicas
         self.parts = share // (config.batch_per_replica or share)
-        self.compiled = {phase.name: tf.function(self._whole(phase), jit_compile=jit_compile)
+        self.compiled = {phase.name: tf.function(self._whole(phase), jit_compile=jit_compile, autograph=False)
                          for phase in state.phases}
-        self.update_ema = tf.function(self._update_ema, jit_compile=jit_compile)
+        self.update_ema = tf.function(self._update_ema, jit_compile=jit_compile, autograph=False)
 
     def run(self, step, reals):
         """Runs the phases due at `step` (from 0) on uint8 or float images [N, H, W, 3].

@@ -174,7 +174,7 @@ def _bake(method, nets, code, instance):
 
 
 def _compiled(function):
-    return tf.function(function, jit_compile=True)
+    return tf.function(function, jit_compile=True, autograph=False)
 
 
 def initialize(state, seed):

@@ -17,8 +17,9 @@ def fused_bias_act(x, bias=None, scale=None, noise=None, noise_strength=None, ac
         noise: [N or 1, H, W, 1], or None; only with four-dimensional x, and together with noise_strength.
         noise_strength: scalar tensor, or None.
         act: 'linear', or 'lrelu': leaky ReLU with slope 0.2 below zero, times √2.
-        impl: 'ref' (TensorFlow's own ops, what exported instances need), 'native' (the custom op, an error if it
-            can't be loaded) or 'auto' (native if it loads, ref inside `tf.function(jit_compile=True)`).
+        impl: 'ref' or 'portable', which are the same here (TensorFlow's own ops, what exported instances need),
+            'native' (the custom op, an error if it can't be loaded) or 'auto' (native if it loads, ref inside
+            `tf.function(jit_compile=True)`).
 
     Returns:
         A tensor of x's shape and dtype.

@@ -22,8 +22,9 @@ def upfirdn_2d(x, kernel, up=1, down=1, pad=(0, 0), gain=1.0, impl='auto'):
         pad: zeros added after the insertion, (before, after) for both axes or (top, bottom, left, right);
             negative numbers crop.
         gain: factor on the result.
-        impl: 'ref' (TensorFlow's own ops, what exported instances need), 'native' (the custom op, an error where it
-            can't be loaded) or 'auto' (native where it loads, ref inside `tf.function(jit_compile=True)`).
+        impl: 'ref' (TensorFlow's own ops), 'portable' (of those the ones that ONNX and OpenVINO have too: for exported
+            instances), 'native' (the custom op, an error where it can't be loaded) or 'auto' (native where it loads,
+            ref inside `tf.function(jit_compile=True)`).
 
     Returns:
         [N, H', W', C], of x's dtype.
@@ -38,6 +39,8 @@ def upfirdn_2d(x, kernel, up=1, down=1, pad=(0, 0), gain=1.0, impl='auto'):
     if native.compiled_by_xla():
         return _shifted(x, kernel, up, down, pad, gain)
     kernel = np.outer(kernel, kernel) if kernel.ndim == 1 else kernel
+    if impl == 'portable':
+        return _filter_down(_insert_zeros(x, up), kernel * gain, down, pad)
     return _ref(x, kernel * gain, up, down, pad)
 
 

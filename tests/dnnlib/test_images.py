@@ -133,14 +133,14 @@ def test_an_empty_page_of_a_large_scanner_is_no_bomb():
 
 @pytest.mark.filterwarnings('ignore')
 def test_hundreds_of_mutants_of_every_format():
-    """Each ends as an image or as a reason, within a second. tests/mutants.py tries as many as one likes."""
+    """Each ends as an image or as a reason, within a second of work. tests/mutants.py tries as many as one likes."""
     random, outcomes = np.random.RandomState(7), set()
     made = originals()
     for format, data in made:
         mutant = mutate(data, random)
-        begun = time.monotonic()
+        begun = time.process_time()
         outcome = attempt(mutant)
-        assert time.monotonic() - begun < 1, format
+        assert time.process_time() - begun < 1, format
         outcomes.add(outcome)
         assert format in (*FORMATS, 'MPO') or outcome in ('not an image', images.NOT_ACCEPTED,
                                                                   'truncated or damaged'), format

@@ -26,8 +26,23 @@ def engine_of(location):
     return Database(location)._engine
 
 
+def drop_triggers(connection):
+    """What an owner would do first who wants to change the past."""
+    if connection.dialect.name == 'postgresql':
+        for table in ('events', 'checkpoints'):
+            connection.exec_driver_sql(f'ALTER TABLE {table} DISABLE TRIGGER USER')
+        return
+    for name in connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'trigger'").scalars().all():
+        connection.exec_driver_sql(f'DROP TRIGGER {name}')
+
+
 def tamper(location, *statements):
+    execute(location, *statements, before=drop_triggers)
+
+
+def execute(location, *statements, before=lambda connection: None):
     with engine_of(location).connect().execution_options(write=True) as connection, connection.begin():
+        before(connection)
         for statement in statements:
             connection.execute(sa.text(statement))
 

@@ -7,9 +7,10 @@ import sys
 
 import pytest
 import sqlalchemy as sa
-from registries import issue, tamper
+from registries import execute, issue, tamper
 
 from dnnlib.util import UserError
+from fingerprints.database import Database
 from fingerprints.registry import Registry
 from fingerprints.sealing import read_key_file
 
@@ -47,11 +48,12 @@ def test_a_file_of_something_else_is_refused(tmp_path):
 
 def test_another_schema_is_refused(location):
     Registry(location, create=True)
-    tamper(location, "UPDATE meta SET value = '9'")
-    with pytest.raises(UserError, match='schema version 9, this program reads 2'):
-        Registry(location)
-    tamper(location, 'DELETE FROM meta')
-    with pytest.raises(UserError, match='schema version unknown'):
+    execute(location, "UPDATE registry_schema SET version_num = '9'")
+    for use in (lambda: Registry(location), lambda: Database(location).upgrade()):
+        with pytest.raises(UserError, match="tables of version 9, this program's are 3; use the program that wrote it"):
+            use()
+    execute(location, 'DELETE FROM registry_schema')
+    with pytest.raises(UserError, match='tables of version unknown'):
         Registry(location)
 
 
@@ -86,7 +88,7 @@ def test_a_full_disk_loses_nothing(tmp_path):
     registry = Registry(path, create=True)
     issue(registry, 'ann')
     full_disk(registry)
-    with pytest.raises(UserError, match='cannot grow, its disk is full; nothing was written'):
+    with pytest.raises(UserError, match='its disk is full; nothing was written'):
         for number in range(100):
             issue(registry, f'user{number}')
     again = Registry(path)
@@ -195,7 +197,7 @@ def test_postgresqls_roles_decide_who_may_append_and_no_one_may_change(postgresq
     roles = ['DROP ROLE IF EXISTS reader', 'DROP ROLE IF EXISTS issuer', 'CREATE ROLE reader LOGIN',
              'CREATE ROLE issuer LOGIN', 'GRANT USAGE ON SCHEMA public TO reader, issuer',
              'GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader, issuer', 'GRANT INSERT ON events TO issuer']
-    tamper(postgresql, *roles)
+    execute(postgresql, *roles)
     try:
         reader, issuer = (Registry(postgresql.replace('owner', role)) for role in ('reader', 'issuer'))
         issue(issuer, 'bob')
@@ -204,9 +206,11 @@ def test_postgresqls_roles_decide_who_may_append_and_no_one_may_change(postgresq
             reader.revoke('bob')
         for statement in ("UPDATE events SET event = ''", 'DELETE FROM events', 'TRUNCATE events'):
             with pytest.raises(sa.exc.ProgrammingError, match='permission denied'):
-                tamper(postgresql.replace('owner', 'issuer'), statement)
+                execute(postgresql.replace('owner', 'issuer'), statement)
+        with pytest.raises(sa.exc.ProgrammingError, match='must be owner'):
+            tamper(postgresql.replace('owner', 'issuer'))
     finally:
-        tamper(postgresql, 'DROP OWNED BY reader, issuer', 'DROP ROLE reader, issuer')
+        execute(postgresql, 'DROP OWNED BY reader, issuer', 'DROP ROLE reader, issuer')
 
 
 SECRET = b'correct horse battery staple'

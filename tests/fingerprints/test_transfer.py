@@ -244,7 +244,7 @@ def test_a_registry_of_version_1_is_taken_over(version_1, location):
     issue(registry, 'cid', 16, 'aaaa')
     assert registry.models()[0]['minimum_distance'] == 1 and version_1.read_bytes() == before
     for old, new, message in ((str(version_1), location, 'holds a registry already'),
-                              (location, location, 'is a registry of version 2, not 1')):
+                              (location, location, 'is a registry of version 3, not 1')):
         with pytest.raises(UserError, match=message):
             migrate(old, new)
 

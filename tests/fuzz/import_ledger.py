@@ -20,7 +20,7 @@ import atheris
 with atheris.instrument_imports(include=['fingerprints', 'dnnlib.util']):
     from dnnlib.util import UserError
     from fingerprints import transfer
-    from fingerprints.ledger import ENCODER, EVENTS, FIRST, SCHEMA_VERSION
+    from fingerprints.ledger import ENCODER, EVENTS, FIRST, VERSION
     from fingerprints.merkle import Tree, leaf_hash
     from fingerprints.registry import Registry
 
@@ -62,7 +62,7 @@ def mended(data):
         previous = leaf.hex()
         tree.append(leaf)
         lines.append(line)
-    head = {'format': transfer.FORMAT, 'version': SCHEMA_VERSION, 'events': tree.size, 'root': tree.root().hex()}
+    head = {'format': transfer.FORMAT, 'version': VERSION, 'events': tree.size, 'root': tree.root().hex()}
     return b''.join(line + b'\n' for line in [json.dumps(head).encode(), *lines])
 
 

@@ -1,9 +1,11 @@
 """The owner's books as an owner types them: what is printed, the exit code, and what lies in the folder afterwards."""
 import base64
+import contextlib
 import hashlib
 import json
 import os
 import re
+import sqlite3
 import stat
 import subprocess
 import sys
@@ -62,6 +64,8 @@ def note(registry, run):
 
 def sql(*statements):
     with sa.create_engine('sqlite:///registry.sqlite').begin() as connection:
+        for trigger in connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'trigger'").all():
+            connection.exec_driver_sql(f'DROP TRIGGER {trigger[0]}')
         for statement in statements:
             connection.exec_driver_sql(statement)
 
@@ -370,6 +374,17 @@ def test_that_codes_run_out_is_told_when_half_are_drawn(tmp_path):
                     'model of more bits')
 
 
+def test_an_older_programs_registry_is_upgraded(registry, run):
+    with open(os.path.join(ROOT, 'tests/fingerprints/registry_version_2.sql')) as file:
+        with contextlib.closing(sqlite3.connect('old.sqlite')) as connection:
+            connection.executescript(file.read())
+    assert 'then: run_release.py upgrade --registry=' in run('list', '--registry=old.sqlite')[2]
+    code, out, _ = run('upgrade', '--registry=old.sqlite')
+    assert code == 0 and out.endswith('upgraded from version 2 to tables of version 3; its 6 events are as they were\n')
+    assert run('upgrade')[1].endswith('registry.sqlite had tables of version 3; its 6 events are as they were\n')
+    assert run('verify', '--registry=old.sqlite')[0] == 0
+
+
 def test_a_registry_whose_codes_are_encrypted(tmp_path, monkeypatch, run):
     monkeypatch.chdir(tmp_path)
     run('key', 'codes.key', '--codes')
@@ -379,7 +394,7 @@ def test_a_registry_whose_codes_are_encrypted(tmp_path, monkeypatch, run):
     assert code not in open('registry.sqlite', 'rb').read().decode('latin-1')
     assert code in run('list', '--json', '--codes', '--code-key=codes.key')[1]
     refused, out, complaint = run('list', '--json', '--codes')
-    assert (refused, out) == (1, '') and 'are encrypted; give the key or passphrase (--code-key=FILE)' in complaint
+    assert (refused, out) == (1, '') and '; give the key or passphrase (--code-key=FILE, --passphrase)' in complaint
     assert run('list')[0] == 0 and run('verify')[0] == 0 and run('verify', '--code-key=codes.key')[0] == 0
     run('key', 'other.key', '--codes')
     assert 'the key does not fit' in run('verify', '--code-key=other.key')[2]

@@ -10,6 +10,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from dnnlib.util import UserError, sha256_folder
 from fingerprints.codes import code_to_text
+from fingerprints.processes import this_process
 from fingerprints.registry import Registry
 from helpers import save_run
 from release.export import export
@@ -117,7 +118,7 @@ def test_an_adopted_instance_is_plain_tensorflow_and_holds_its_users_marks_alone
     np.testing.assert_allclose(found, expected, atol=1e-5)
     data = b''.join(open(os.path.join(root, file), 'rb').read() for root, _, files in os.walk(folder) for file in files)
     carriers, decoder = snapshot.nets['C'], snapshot.nets['F']
-    secrets = [*carriers.templates, *carriers.pilots, *decoder.trainable_variables]
+    secrets = [*carriers.templates, *decoder.trainable_variables]
     found = [variable.name for variable in secrets if variable.shape.rank and variable.numpy().tobytes()[:64] in data]
     assert not found
     marks = carriers.marks(tf.constant(code[None], tf.float32)).numpy()
@@ -160,7 +161,7 @@ def test_failed_export_leaves_nothing(run_dir, tmp_path, monkeypatch):
     def fail(*_):
         raise OSError('disk full')
 
-    monkeypatch.setattr('release.issue.export', fail)
+    monkeypatch.setattr('release.issue.Template.write', fail)
     with pytest.raises(OSError, match='disk full'):
         issue(run_dir, registry, 'carol', str(tmp_path / 'instances'))
     assert os.listdir(tmp_path / 'instances') == [] and registry.list() == []
@@ -190,6 +191,47 @@ def test_existing_folder_is_kept_and_its_name_stays_free(run_dir, tmp_path):
     (tmp_path / 'instances' / 'carol').rmdir()
     issue(run_dir, registry, 'carol', str(tmp_path / 'instances'))
     assert [user.name for user in registry.list()] == ['carol'] and registry.verify() == []
+
+
+@pytest.fixture
+def killed(run_dir, tmp_path, monkeypatch):
+    """A registry and a folder of instances as kill -9 leaves them between carol's folder and her event."""
+    registry, ended = Registry(str(tmp_path / 'registry.sqlite'), create=True), os.fork()
+    if not ended:
+        os._exit(0)
+    os.waitpid(ended, 0)
+    with monkeypatch.context() as patch:
+        patch.setattr('fingerprints.registry.this_process', lambda: {**this_process(), 'pid': ended})
+        patch.setattr('fingerprints.registry.about_reserved', lambda *arguments: os._exit)
+        with pytest.raises(TypeError):
+            issue(run_dir, registry, 'carol', str(tmp_path / 'instances'), user='caroline')
+    assert [finding.kind for finding in registry.verify()] == ['leftover'] and registry.list() == []
+    return registry, tmp_path / 'instances'
+
+
+def test_an_instance_whose_command_was_killed_before_its_event_is_entered(run_dir, killed):
+    registry, instances = killed
+    before, code = sha256_folder(instances / 'carol'), registry.code('carol')
+    with pytest.raises(UserError, match='carol exists already'):
+        issue(run_dir, registry, 'carol', str(instances))  # as another user's
+    folder, digest = issue(run_dir, registry, 'carol', str(instances), user='caroline')
+    [carol] = registry.list()
+    assert (carol.digest, carol.location, carol.user) == (digest, folder, 'caroline')
+    assert digest == sha256_folder(folder)
+    assert (registry.code('carol') == code).all() and registry.verify() == [] and registry.size() == 4
+    assert sha256_folder(instances / 'carol') == before and os.listdir(instances) == ['carol']
+
+
+@pytest.mark.parametrize('change', [lambda folder: (folder / 'notes').touch(),
+                                    lambda folder: (folder / '1' / 'notes').touch(),
+                                    lambda folder: os.rename(folder / '1', folder / '2')])
+def test_a_folder_that_is_not_what_was_reserved_is_kept_and_not_entered(run_dir, killed, change):
+    registry, instances = killed
+    change(instances / 'carol')
+    before = sha256_folder(instances)
+    with pytest.raises(UserError, match='carol exists already; remove it or choose another name'):
+        issue(run_dir, registry, 'carol', str(instances), user='caroline')
+    assert sha256_folder(instances) == before and registry.list() == [] and os.listdir(instances) == ['carol']
 
 
 @pytest.mark.parametrize('options', [dict(res_modulated_range='8-8'), dict(method='bound')], ids=lambda one: str(one))

@@ -9,7 +9,7 @@ from tensorflow.python.ops import control_flow_util
 from dnnlib.ops.native import compiler
 from dnnlib.util import UserError
 
-IMPLS = ('auto', 'ref', 'native')
+IMPLS = ('auto', 'ref', 'portable', 'native')
 CPU_TYPES = ('float32', 'float64')  # the GPU kernels know float32, float16 and bfloat16
 
 Library = collections.namedtuple('Library', ['ops', 'info', 'problem'])  # ops is None where there is a problem
@@ -35,7 +35,7 @@ def resolve(impl, dtype='float32'):
 
     'auto' is 'native' where the ops load (building them first if need be) and have kernels for the dtype and for the
     GPU, if there is one; else 'ref', and the first time one line on stderr says why and what to do about it. What XLA
-    compiles is always 'ref'.
+    compiles is always 'ref'. 'portable' is a 'ref' that other runtimes than TensorFlow read too.
 
     Raises:
         ValueError: an unknown impl, or 'native' inside tf.function(jit_compile=True).
@@ -45,7 +45,7 @@ def resolve(impl, dtype='float32'):
         raise ValueError(f'impl must be one of {", ".join(IMPLS)}, got {impl!r}')
     if impl == 'native' and compiled_by_xla():
         raise ValueError("XLA has no kernels for the native ops: pass impl='auto' inside tf.function(jit_compile=True)")
-    if impl == 'ref' or compiled_by_xla():
+    if impl in ('ref', 'portable') or compiled_by_xla():
         return 'ref'
     found = load()
     if impl == 'native':

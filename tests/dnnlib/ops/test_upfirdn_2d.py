@@ -119,6 +119,15 @@ def test_native_equals_ref_to_second_order(device, name):
         np.testing.assert_allclose(own, ref, rtol=1e-5, atol=1e-5 * np.max(np.abs(ref)))
 
 
+@pytest.mark.parametrize('up, down, pad', [(1, 1, (2, 1)), (2, 1, (2, 1)), (2, 2, (-1, 3)), (3, 2, (4, 0, -2, 5))])
+def test_portable_equals_ref_without_transposed_convolutions(up, down, pad):
+    x = np.random.default_rng(0).standard_normal([2, 7, 9, 3])
+    options = dict(kernel=np.outer([1.0, 3, 2], [1, 2, 4, 1]), up=up, down=down, pad=pad, gain=1.5)
+    np.testing.assert_allclose(upfirdn_2d(x, impl='portable', **options), upfirdn_2d(x, impl='ref', **options))
+    traced = tf.function(lambda x: upfirdn_2d(x, impl='portable', **options)).get_concrete_function(x)
+    assert 'DepthwiseConv2dNativeBackpropInput' not in {operation.type for operation in traced.graph.get_operations()}
+
+
 def test_resampling_keeps_the_mean_and_the_alignment(impl):
     x = np.zeros((1, 8, 8, 1), np.float32)
     x[0, 4, 4] = 1

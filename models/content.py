@@ -1,0 +1,73 @@
+"""Signs that a picture's own content gives its marks: a rough hash of what it shows, the same before and after marking.
+
+The middle of the picture in 10 × 10 cells of luma, normalized, is whitened by the principal components of the
+generator's pictures, projected at random, and folded by a sine:
+
+    h = W (n(cells(x)) − μ),    s(x) = tanh(3 · sin(ω R h)),    n(y) = (y − mean y) / deviation of y
+
+Low frequencies survive what pictures go through, so that the decoder computes the signs from the picture that it is
+given, and needs no pilot. The sine makes the signs of two pictures that look alike differ: they agree in the mean as
+exp(−ω² |R(h − h')|² / 2), while they would agree as the angle between h and h' without it. The middle, because crops
+and turns leave it.
+"""
+import numpy as np
+import tensorflow as tf
+
+from models.fingerprinted import clip
+from models.signs import SHARPNESS
+
+CELLS = 16                           # a side of the picture
+BORDER = 3                           # of them on each side, which are not looked at
+INNER = CELLS - 2 * BORDER
+COMPONENTS = 48                      # principal ones, of the INNER² that there are
+LEAST_DEVIATION = 0.03               # of a picture's cells: below, it has no content
+LUMA = (0.299, 0.587, 0.114)         # of red, green and blue, as JPEG has it
+
+
+def cells(images):
+    """n(cells(x)) [N, INNER²] of images [N, H, W, 3]: normalized luma of the middle."""
+    side = max(images.shape[1] // CELLS, 1)
+    luma = tf.reduce_sum(clip(images) * LUMA, axis=3, keepdims=True)                # [N, H, W, 1]
+    means = tf.nn.avg_pool2d(luma, side, side, 'VALID')[:, BORDER:CELLS - BORDER, BORDER:CELLS - BORDER]
+    means = tf.reshape(means, [-1, INNER ** 2])
+    means -= tf.reduce_mean(means, axis=1, keepdims=True)
+    return means * tf.math.rsqrt(tf.reduce_mean(tf.square(means), axis=1, keepdims=True) + LEAST_DEVIATION ** 2)
+
+
+class ContentSigns(tf.keras.layers.Layer):
+    """s: images [N, H, W, 3], H = W ≥ 16 → signs [N, side, side] in (−1, 1). No phase trains it.
+
+    Until `fit`, nothing is whitened.
+    """
+
+    def __init__(self, name, config):
+        super().__init__(name=name)
+        self.side, self.frequency = config.sign_map, config.sign_frequency
+        self.mean = self.add_weight(name=f'{name}/mean', shape=[INNER ** 2], trainable=False, initializer='zeros')
+        self.projection = self.add_weight(name=f'{name}/projection', shape=[INNER ** 2, self.side ** 2],
+                                          trainable=False,
+                                          initializer=tf.keras.initializers.RandomNormal(0, 1 / INNER))
+
+    def logits(self, images):
+        """What tanh makes signs of: [N, side²]."""
+        hashed = tf.matmul(cells(images) - self.mean, self.projection)              # [N, side²]
+        return SHARPNESS * tf.sin(self.frequency * hashed)
+
+    def call(self, images):
+        return tf.reshape(tf.tanh(self.logits(images)), [-1, self.side, self.side])
+
+    def fit(self, found, rng):
+        """Whitens by the principal components of `found`, cells [N, INNER²], and draws a projection anew."""
+        mean = found.mean(0)
+        _, values, components = np.linalg.svd(found - mean, full_matrices=False)
+        count = min(COMPONENTS, len(found) - 1)
+        deviations = values[:count] / len(found) ** 0.5
+        whitening = components[:count].T / np.maximum(deviations, 1e-6)             # [INNER², count]
+        drawn = rng.standard_normal([count, self.side ** 2]) / count ** 0.5
+        self.mean.assign(mean)
+        self.projection.assign(whitening @ drawn)
+
+    def copy_from(self, other):
+        """Takes over another's variables."""
+        self.mean.assign(other.mean)
+        self.projection.assign(other.projection)

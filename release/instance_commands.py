@@ -1,0 +1,165 @@
+"""Instances on the command line: issue, self-test, write again, sign, verify, serve."""
+import argparse
+from typing import Any
+
+from dnnlib.util import Log, UsageError, UserError, progress, sha256_folder
+from release import books
+from release.instance_flags import SELF_TEST
+
+RATE = 1e-6
+
+
+def hand_over(args: argparse.Namespace) -> Any:
+    """The HandOver of the flags."""
+    from fingerprints.files import read_text
+    from release.issue import MODEL_NAME, HandOver
+    signer = None
+    if args.sign:
+        from release.signing import Signer
+        signer = Signer(args.sign)
+    return HandOver(SELF_TEST[args.selftest], args.model_name or MODEL_NAME,
+                    read_text(args.licence) if args.licence else '', signer)
+
+
+def wanted(args: argparse.Namespace) -> list[str]:
+    """The names to issue to, whoever has an instance already.
+
+    Raises UsageError without any or with one twice, and UserError for one that can't be a user's.
+    """
+    from fingerprints.registry import check_name
+    from release.names import read_names
+    if bool(args.name) == (args.names is not None):
+        raise UsageError('whom to issue to? give NAMEs, or --names=FILE')
+    for name in args.name:
+        check_name(name)
+    if len({name.lower() for name in args.name}) < len(args.name):
+        raise UsageError('the same name twice; every user has one instance')
+    return read_names(args.names) if args.names else args.name
+
+
+def issue(args: argparse.Namespace, names: list[str]) -> None:
+    """Issues to all of `names`; with --names, to those who have no instance yet."""
+    from release.issue import Issuer, issuing_snapshot  # here, since it takes seconds to import
+    from release.names import check_distinct
+    from release.results import bits_needed
+    handing = hand_over(args)
+    registry = books.open_registry(args, create=True)
+    snapshot = issuing_snapshot(args.run, registry, args.kimg)
+    known = [user.name for user in registry.list()]
+    check_distinct(names, known)
+    issued = {name.lower() for name in known} if args.names else set()
+    left = [name for name in names if name.lower() not in issued]
+    issuer, log = Issuer(args.run, registry, args.out, snapshot, handing), Log()  # prints above the progress bar
+    num_bits = snapshot.config.fingerprint_bits
+    for name in progress(left, desc='issue', unit='instance'):
+        made = issuer(name, args.user)
+        log(f'issued {name}: {made.folder}  sha256 {made.digest[:16]}…  ({num_bits} bits, snapshot {snapshot.kimg} '
+            f'kimg); {made.test.summary if made.test else "not tested whether its fingerprint reads"}')
+    if args.names:
+        print(f'{args.names}: {len(left)} issued, {len(names) - len(left)} had an instance already')
+    print(f'to attribute an image, {bits_needed(num_bits, len(registry.list()), RATE)}')
+    for line in books.crowded_models(registry):
+        print(line)
+
+
+def selftest_command(args: argparse.Namespace) -> int:
+    """Tests folders. Returns 1 unless all of their fingerprints read."""
+    registry = books.open_registry(args)
+    found = [_instance_of(registry, folder) for folder in args.folder]
+    from release.selftest import self_test
+    from training.snapshot import find_released
+    models: dict[str, Any] = {}
+    passed = True
+    for folder, instance in zip(args.folder, found):
+        digest = instance.model_digest
+        models[digest] = models.get(digest) or find_released(args.run, digest).model()
+        test = self_test(folder, models[digest], registry.code(instance.name))
+        passed = passed and test.passed
+        print(f'{folder} ({instance.name}): {test.summary}; {"reads" if test.passed else "DOES NOT READ"}')
+    return 0 if passed else 1
+
+
+def _instance_of(registry, folder):
+    """The issued Instance whose files these are."""
+    digest = sha256_folder(folder)
+    instance = next((one for one in registry.list() if one.digest == digest), None)
+    if instance is None:
+        raise UserError(f'{folder} is of no instance in {registry.location}, or was changed; name a folder as it was '
+                        'issued, such as instances/alice/1')
+    return instance
+
+
+def reissue_command(args: argparse.Namespace) -> None:
+    """Writes instances again."""
+    registry = books.open_registry(args)
+    instances = [_issued(registry, name) for name in args.name]
+    from release.issue import Issuer
+    from training.snapshot import find_released
+    issuer = None
+    for instance in instances:
+        if issuer is None or issuer.snapshot.digest != instance.model_digest:
+            issuer = Issuer(args.run, registry, args.out, find_released(args.run, instance.model_digest),
+                            hand_over(args))
+        made = issuer.again(instance)
+        print(f'wrote {instance.name} again: {made.folder}  sha256 {made.digest[:16]}…, as issued')
+
+
+def _issued(registry, name):
+    instance = registry.get(name)
+    if instance.issued_at is None:
+        raise UserError(f'{name!r} was never issued, so there is nothing to write again')
+    return instance
+
+
+def signing_key_command(args: argparse.Namespace) -> None:
+    """Makes a key."""
+    from release.signing import make_key
+    make_key(args.file)
+    print(f'keep {args.file} apart from the registry, and publish {args.file}.pub')
+
+
+def verify_instance_command(args: argparse.Namespace) -> None:
+    """Verifies a signature."""
+    from release.signing import SUFFIX, verify
+    folder = args.folder.rstrip('/')
+    verify(folder, args.signature or folder + SUFFIX, args.public_key)
+    print(f'{folder} is as the owner of {args.public_key} signed it')
+
+
+def serve_config_command(args: argparse.Namespace) -> int:
+    """Writes a server's configuration. Returns 1 if an instance had to be left out."""
+    if args.threads < 1:
+        raise UsageError(f'--threads={args.threads}: give at least 1')
+    registry = books.open_registry(args)
+    from release.serving import MODELS, write_serving_config
+    served = write_serving_config(registry, args.out, args.instances, args.base, args.decoder, args.threads)
+    for name, why in served.left_out.items():
+        print(f'left out {name}: {why}')
+    print(f'{args.out}/{MODELS}: {len(served.names)} instances, {len(served.revoked)} revoked not in it')
+    return 1 if served.left_out else 0
+
+
+def export_decoder_command(args: argparse.Namespace) -> None:
+    """Writes the decoder."""
+    snapshot = _decoding_snapshot(args)
+    from release.decoder import export_decoder
+    export_decoder(snapshot, args.out)
+    print(f'{args.out}/1 reads pictures of {snapshot.resolution}x{snapshot.resolution}; keep it secret')
+
+
+def _decoding_snapshot(args):
+    if args.registry is not None and args.kimg is not None:
+        raise UsageError('give --registry or --kimg; the registry says of which snapshot its instances are')
+    from release.issue import released_snapshot
+    from training.snapshot import Snapshot
+    if args.registry is not None:
+        return released_snapshot(args.run, books.open_registry(args))
+    snapshot = Snapshot(args.run, args.kimg, impl='ref')
+    if not snapshot.can_bake:
+        raise UserError(f'{args.run} was trained without fingerprints, so there is nothing to decode')
+    return snapshot
+
+
+COMMANDS = {'selftest': selftest_command, 'reissue': reissue_command, 'signing-key': signing_key_command,
+            'verify-instance': verify_instance_command, 'serve-config': serve_config_command,
+            'export-decoder': export_decoder_command}
