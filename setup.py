@@ -13,9 +13,9 @@ OLDER = '; python_version < "3.12"'
 NEWER = '; python_version >= "3.12"'
 PSYCOPG = 'psycopg[binary]==3.2.12'
 TIMESTAMPS = 'rfc3161-client==1.0.9'
-C2PA = 'c2pa-python==0.38.1; python_version >= "3.10"'  # there is none with this interface for 3.9
 SIGNING = ['model-signing==1.1.1; python_version >= "3.11"',  # older Pythons have none that goes with TensorFlow
            'pyopenssl==26.4.0; python_version >= "3.11"']      # the former imports it and does not require it
+C2PA = 'c2pa-python==0.38.1; python_version >= "3.10"'  # there is none with this interface for 3.9
 
 setup(
     name='scalable-fingerprinting',
@@ -54,7 +54,7 @@ setup(
     extras_require={
         'test': ['pytest==8.4.2', 'pytest-xdist==3.8.0', 'ruff==0.14.4', 'hypothesis==6.141.1', 'mpmath==1.3.0',
                  'opencv-python-headless==4.11.0.86', 'tensorflow-addons==0.23.0' + OLDER, PSYCOPG, TIMESTAMPS,
-                 *SIGNING, C2PA],
+                 C2PA, *SIGNING],
         'gpu': ['tensorflow[and-cuda]==2.15.1' + OLDER, 'tensorflow[and-cuda]==2.21.0' + NEWER],
         'postgresql': [PSYCOPG],
         'timestamps': [TIMESTAMPS],

@@ -212,7 +212,7 @@ def decode(nets, images):
 
 
 def guess_latents(nets, image, noise):
-    """`noise`, standard normal [N, latent_dim], as it is: F tells nothing of the latent of an image [1, H, W, 3]."""
+    """Latents [N, latent_dim] to begin a search for an image's [1, H, W, 3] with: `noise` itself, for F reads none."""
     return noise
 
 

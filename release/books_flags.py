@@ -13,7 +13,7 @@ def add_commands(commands: Any, registry: dict[str, Any]) -> None:
         registry: the arguments of --registry.
     """
     for name in ('issue', 'list', 'attribute', 'detect', 'report', 'stamp'):
-        _add_code_key(commands.choices[name])
+        add_code_key(commands.choices[name])
     commands.choices['issue'].add_argument('--user', help='whose these instances are, if not called the same: a second '
                                            'instance of a user, or one of a new model')
     commands.choices['attribute'].add_argument('--record', action='store_true', help='enter each image\'s digest and '
@@ -27,7 +27,8 @@ def add_commands(commands: Any, registry: dict[str, Any]) -> None:
     _add_misuse(commands, registry)
 
 
-def _add_code_key(command):
+def add_code_key(command: Any) -> None:
+    """Adds --code-key and --passphrase."""
     key = command.add_mutually_exclusive_group()
     key.add_argument('--code-key', metavar='FILE', help=CODE_KEY)
     key.add_argument('--passphrase', action='store_true', help='type a passphrase instead of naming such a file')
@@ -41,7 +42,7 @@ def _add_checking(commands, registry):
     verify.add_argument('--checkpoint', metavar='FILE', nargs='+', default=[], help='checkpoints kept elsewhere: only '
                         'with one of these is a registry found out that was rewritten or cut off as a whole')
     verify.add_argument('--public-key', metavar='FILE', help='check that this key signed those checkpoints')
-    _add_code_key(verify)
+    add_code_key(verify)
     verify.add_argument('--json', action='store_true', help='one JSON object per finding')
 
     history = commands.add_parser('history', help='show what happened: every event, or those about one instance',
@@ -118,7 +119,7 @@ def _add_code(commands, registry):
     code.add_argument('name', metavar='NAME', nargs='?', help='the instance')
     code.add_argument('--words', help='the words of a code, in quotes')
     code.add_argument('--registry', **registry)
-    _add_code_key(code)
+    add_code_key(code)
 
 
 def _add_copies(commands, registry):

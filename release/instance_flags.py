@@ -1,6 +1,8 @@
 """The flags of issuing, testing, signing and serving instances."""
 from typing import Any
 
+from release.books_flags import add_code_key
+
 SELF_TEST = {'true': ('png',), 'jpeg': ('png', 'jpeg'), 'false': ()}  # what must be read
 
 
@@ -47,7 +49,7 @@ def _add_reissue(commands, run, registry):
     for command in (test, again):
         command.add_argument('--run', **run)
         command.add_argument('--registry', **registry)
-        command.add_argument('--code-key', metavar='FILE', help='the key of an encrypted registry')
+        add_code_key(command)
 
 
 def _add_signing(commands):
@@ -84,3 +86,4 @@ def _add_serving(commands, run, registry):
     decoder.add_argument('--kimg', type=int, help='snapshot: the latest if not given')
     decoder.add_argument('--registry', metavar='LOCATION', help='take the snapshot that its instances came from')
     decoder.add_argument('--out', default='decoder', help='the new folder')
+    add_code_key(decoder)

@@ -77,8 +77,8 @@ class Issuer:
 
         The registry reserves the name and the code first, and no lock is held while the instance is made. A failure,
         of the self-test too, leaves no folder and frees the name. What a killed command leaves, the same command takes
-        over, and `Registry.verify` names until then. The snapshot is copied to RUN_DIR/released, where training never removes it: attribution needs its
-        decoder.
+        over, and `Registry.verify` names until then. The snapshot is copied to RUN_DIR/released, where training never
+        removes it: attribution needs its decoder.
 
         Args:
             name: the instance's, also the folder's: the user's own for their only one.
@@ -126,8 +126,12 @@ class Issuer:
             digest = sha256_folder(folder)
             known = set(os.listdir(target)) <= {VERSION, VERSION + SUFFIX}
             if known and self._digest_again(self.registry.code(name), target) == digest:
+                test = self._tested(name, self.registry.code(name), folder) if self.hand_over.required else None
+                if self.hand_over.signer:  # the killed command may not have been asked to
+                    self.hand_over.signer(folder, folder + SUFFIX)
+                    set_times(target)
                 self.registry.finish(found, digest, folder)
-                return Issued(folder, digest)
+                return Issued(folder, digest, test)
         raise UserError(f'{target} exists already; remove it or choose another name')
 
     def _digest_again(self, code, target):
