@@ -16,7 +16,7 @@ from fingerprints.matching import NOBODY, SEVERAL, TIE, UNREACHABLE
 from fingerprints.notes import VerifierKey
 from fingerprints.registry import Registry
 from fingerprints.statistics import corrected, log10_p_value, p_value
-from release.alignments import ALIGNMENTS, AS_IT_IS
+from release.alignments import ALIGNMENTS, AS_IT_IS, combined
 from release.attribute import Attributor, Result
 from release.evidence import words
 from release.evidence.books import proven_events
@@ -24,6 +24,7 @@ from release.evidence.measured import find_innocents, likelihood, validation
 from release.evidence.pictures import as_png
 from release.evidence.redrawn import redrawn
 from release.issue import released_snapshot
+from release.sizes import fitted
 
 FORMAT = 1
 NEAR = 8           # users listed besides those over the threshold
@@ -74,7 +75,7 @@ class Reporter:
         image, pixels = _looked_at(request.image, self._attributor.model.resolution, found)
         logits = self._attributor.model.decode(to_float(pixels[np.newaxis]))[0]
         best = list(self._names).index(attribution.best_user)
-        tried = len(self._attributor.alignments)
+        tried = found.tried
         record = {
             'format': FORMAT, 'made_at': now(), 'versions': versions(), 'version': VERSION,
             'picture': self._picture(image, pixels, found), 'model': self._model(),
@@ -153,10 +154,14 @@ class Reporter:
 def _looked_at(path: str, side: int, found: Result) -> tuple[Image.Image, np.ndarray]:
     """(the picture, its pixels uint8 [side, side, 3] in the alignment that was found)."""
     try:
-        image = decode(read_file(path), side=side)
+        image = decode(read_file(path))
+        ways = fitted(image, side)
     except ImageError as error:
         raise UserError(f'{path}: {error}') from None
-    return image, ALIGNMENTS[found.alignment or AS_IT_IS](np.asarray(image)[np.newaxis])[0]
+    versions = {combined(way, name): (pixels, version) for way, pixels in ways.items()
+                for name, version in ALIGNMENTS.items()}
+    pixels, version = versions[found.alignment or AS_IT_IS]
+    return image, version(pixels[np.newaxis])[0]
 
 
 def _shown(image):

@@ -14,20 +14,21 @@ OTHERS = 3     # users of random codes whose instances draw the picture as well
 OWN_SEED = 1   # another than the likelihood ratio's
 
 NEARER = ('The instance draws the picture again as well as pictures that it is known to have drawn ({psnr:.1f} dB; '
-          'those: {own}), and better than any photograph ({photographs}). The picture as a whole, not its mark alone, '
-          'is one that this model draws.')
+          'those: {own}), and better than any of the photographs ({photographs}). That speaks for the whole picture, '
+          'and not its mark alone, stemming from this model, as far as so few pictures can tell.')
 FARTHER = ('The instance does not draw the picture again: the nearest that was found is at {psnr:.1f} dB, no nearer '
            'than photographs get ({photographs}), while pictures that it drew get to {own}. A mark that was put on a '
            'picture of other origin looks like this; so does a picture of the instance that was changed much '
            'afterwards.')
 BETWEEN = ('What was found, {psnr:.1f} dB, lies between pictures that the instance drew ({own}) and photographs '
-           '({photographs}), or these overlap: it supports neither.')
+           '({photographs}), or these overlap; it is not decided by so few pictures.')
 UNKNOWN = ('There are no photographs to compare with, so that {psnr:.1f} dB says little (pictures that the instance '
            'drew: {own}).')
 THIS_USER = ('Of the instances of this user and of {count} others, this user’s came nearest, by {margin:.2f} dB. For '
-             'pictures that it drew, that margin was {margins}.')
+             'pictures that it drew, that margin was {margins}; for photographs, at most {chance:.2f} dB.')
 NOT_USER = ('Which user’s instance draws it best does not tell the users apart here: this user’s is {margin:+.2f} dB '
-            'from the best of {count} others, and for pictures that it drew {margins}.')
+            'from the best of {count} others; for pictures that it drew {margins}, for photographs up to '
+            '{chance:.2f} dB.')
 
 
 def redrawn(snapshot: Snapshot, model: Model, code: np.ndarray, pixels: np.ndarray, innocents: Innocents,
@@ -58,18 +59,28 @@ def meaning(found: np.ndarray, own: np.ndarray, photographs: np.ndarray) -> list
     """
     facts = {'psnr': found[0], 'own': span(own[:, 0]), 'photographs': span(photographs[:, 0])}
     if not len(photographs):
-        first = UNKNOWN
+        first = UNKNOWN.format(**facts)
     elif photographs[:, 0].max() < own[:, 0].min() <= found[0]:
-        first = NEARER
+        first = NEARER.format(**facts)
     elif found[0] <= photographs[:, 0].max() < own[:, 0].min():
-        first = FARTHER
+        first = FARTHER.format(**facts)
     else:
-        first = BETWEEN
-    margin, margins = found[0] - found[1:].max(), own[:, 0] - own[:, 1:].max(axis=1)
-    second = THIS_USER if margins.min() > 0 and margin >= margins.min() else NOT_USER
-    return [first.format(**facts), second.format(count=len(found) - 1, margin=margin, margins=span(margins))]
+        first = BETWEEN.format(**facts)
+    margin, margins = lead(found[np.newaxis])[0], lead(own)
+    chance = max(0.0, lead(photographs).max(initial=0.0))
+    second = THIS_USER if min(margin, margins.min()) > chance else NOT_USER
+    facts = {'count': len(found) - 1, 'margin': margin, 'margins': span(margins, 2), 'chance': chance}
+    return [first, second.format(**facts)]
 
 
-def span(values: np.ndarray) -> str:
-    """'26.1 to 31.4 dB'; 'none' of no values."""
-    return f'{values.min():.1f} to {values.max():.1f} dB' if len(values) else 'none'
+def lead(psnrs: np.ndarray) -> np.ndarray:
+    """By how much the first user's PSNR exceeds the best of the others', in dB [N], of PSNRs [N, U]."""
+    return psnrs[:, 0] - psnrs[:, 1:].max(axis=1)
+
+
+def span(values: np.ndarray, digits: int = 1) -> str:
+    """'26.1 to 31.4 dB'; '26.1 dB' of one value, 'none' of no values."""
+    if not len(values):
+        return 'none'
+    low, high = (f'{value:.{digits}f}' for value in (values.min(), values.max()))
+    return f'{low} dB' if low == high else f'{low} to {high} dB'

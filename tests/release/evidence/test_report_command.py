@@ -166,16 +166,27 @@ def picture(*psnr):
 @pytest.mark.parametrize('found, own, photographs, first', [
     ([33, 32], [[32, 31], [34, 33]], [[20, 21], [22, 21]], 'draws the picture again'),
     ([21, 21], [[32, 31], [34, 33]], [[20, 21], [22, 21]], 'does not draw the picture again'),
-    ([27, 26], [[32, 31], [34, 33]], [[20, 21], [22, 21]], 'supports neither'),
-    ([33, 32], [[21, 20], [34, 33]], [[20, 21], [22, 21]], 'supports neither')])
+    ([27, 26], [[32, 31], [34, 33]], [[20, 21], [22, 21]], 'not decided'),
+    ([33, 32], [[21, 20], [34, 33]], [[20, 21], [22, 21]], 'not decided')])
 def test_what_drawing_again_says(found, own, photographs, first):
     sentences = redrawn.meaning(picture(*found), np.array(own, float), np.array(photographs, float))
     assert first in sentences[0]
 
 
 def test_users_are_told_apart_only_if_the_instances_own_pictures_are():
-    photographs = np.array([[20.0, 20]])
-    assert 'came nearest' in redrawn.meaning(picture(33, 30), np.array([[34.0, 30], [33, 31]]), photographs)[1]
-    for found, own in (([33, 30], [[34.0, 30], [31, 32]]), ([30.5, 30], [[34.0, 30], [33, 31]])):
+    photographs = np.array([[20.0, 19.9], [21, 21.5]])
+    told = redrawn.meaning(picture(33, 32), np.array([[34.0, 30], [33, 31]]), photographs)[1]
+    assert 'came nearest, by 1.00 dB' in told and '2.00 to 4.00 dB; for photographs, at most 0.10 dB' in told
+    for found, own in (([33, 30], [[34.0, 30], [31, 32]]), ([30.05, 30], [[34.0, 30], [33, 31]])):
         assert 'does not tell the users apart' in redrawn.meaning(picture(*found), np.array(own), photographs)[1]
     assert 'no photographs' in redrawn.meaning(picture(33, 30), np.array([[34.0, 30]]), np.zeros([0, 2]))[0]
+
+
+def test_a_picture_of_another_size_is_shown_as_it_was_read(report, codes, project, tmp_path):
+    """Twice as large, each pixel repeated: what it was scaled to is read, and every way that was tried counts."""
+    pixels = np.asarray(Image.open(project[0] / 'a.png')).repeat(2, 0).repeat(2, 1)
+    Image.fromarray(pixels).save(project[0] / 'large.png')
+    _, record, page = report(codes, image='large.png')
+    assert (record['picture']['width'], record['picture']['alignment']) == (2 * SIDE, 'resized')
+    shown = Image.open(io.BytesIO(base64.b64decode(record['picture']['aligned_png'])))
+    assert shown.size == (SIDE, SIDE) and f'{2 * SIDE} × {2 * SIDE} pixels' in page
