@@ -75,6 +75,8 @@ def make_parser():
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description='Decodes image files and names their users, or says why nobody is named.')
     _add_reading(attribute)
+    attribute.add_argument('--search', action='store_true', help='look for the place that each image, if it is a crop '
+                           'scaled back, had in the picture: one comparison more, and a second of CPU or more an image')
     attribute.add_argument('--alignments', action='store_true', help='try each image mirrored, turned by quarters and '
                            'inverted as well, which edits hide a fingerprint; p-values are corrected for all 16')
     attribute.add_argument('--soft', action='store_true', help='let bits count by how surely they were read; choose it '
@@ -175,7 +177,7 @@ def attribute_command(args):
     from release.attribute import Attributor  # here, since it takes seconds to import
     from release.results import Tally, attribution_lines, bits_needed, exit_code
     from release.resume import growing_file, remaining
-    attributor, tally = Attributor(args.run, registry, args.alignments, args.soft), Tally()
+    attributor, tally = Attributor(args.run, registry, args.alignments, args.soft, args.search), Tally()
     form = 'json' if args.json else 'csv' if args.csv else 'text'
     context = {'fpr': args.fpr, **attributor.provenance}
     users, num_bits = len(attributor.codes), attributor.codes.num_bits

@@ -72,6 +72,19 @@ def test_names_the_user_of_a_file(marked):
     assert result.attribution.user is None and result.attribution.best_user == 'alice'
 
 
+def test_the_search_for_a_crop_is_one_comparison_more(marked):
+    run_dir, location, path = marked
+    attributor = Attributor(run_dir, Registry(location), search=True)
+    (result,) = attributor([path], 1e-3)
+    assert (result.attribution.user, result.alignment, result.tried) == ('alice', 'as it is', 2)
+    assert result.attribution.p_value == pytest.approx(2 * 2 * 2 ** -16)
+    (picture,) = next(attributor.read([path]))
+    (versions,) = attributor.logits([picture])
+    whole, part = versions
+    assert whole == ('as it is', 'as it is') and part[0].startswith('taken for a part: ')
+    assert versions[part].shape == (16,) and np.abs(versions[part] - versions[whole]).max() > 1e-3
+
+
 def run(*args):
     return subprocess.run([sys.executable, 'run_release.py', *args], cwd=ROOT, capture_output=True, text=True)
 
