@@ -81,8 +81,9 @@ class Carriers(tf.keras.Model):
         check_shape('C: fingerprints', fingerprints, None, self.num_bits)
         templates = pyramid(self.templates, self.impl)                                   # [bits, R, R, 3]
         power = tf.reduce_sum(tf.reduce_mean(tf.square(templates), axis=[1, 2]), axis=0)    # [3]
-        templates *= self.strengths * tf.math.rsqrt(power + 1e-12)
-        return tf.tensordot(tf.tensordot(2 * fingerprints - 1, templates, 1), COLOURS, 1)
+        scaled = templates * (self.strengths * tf.math.rsqrt(power + 1e-12))
+        marks = tf.tensordot(2 * fingerprints - 1, scaled, 1)                               # [N, R, R, 3]
+        return tf.tensordot(marks, tf.constant(COLOURS, marks.dtype), 1)
 
     def call(self, fingerprints, images):
         return place(self.marks(fingerprints), self.signs(images), self.resolution, self.impl)
@@ -240,7 +241,7 @@ class Marked(tf.keras.Model):
 def bake(nets, code, into=None):
     """The Marked generator of `code` [bits] of 0 and 1, of 'portable' ops. `into`: an earlier call's, to fill anew."""
     source, carriers = nets['G'], nets['C']
-    marks = carriers.marks(tf.cast(code, tf.float32)[tf.newaxis])                       # [1, R, R, 3]
+    marks = carriers.marks(tf.cast(code, carriers.templates[0].dtype)[tf.newaxis])      # [1, R, R, 3]
     if into is None:
         into = Marked(dataclasses.replace(source.config, impl='portable'), source.resolution, marks.shape)
     for taken, kept in ((nets['M'], into.mapping), (source, into.generator)):

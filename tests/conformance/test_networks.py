@@ -19,11 +19,11 @@ CODES = RNG.integers(0, 2, [COUNT, 8]).astype(float)
 # What each class is called with; a network class that is not here makes the guard below fail.
 INPUTS = {'Encoder': [CODES], 'MappingNetwork': [LATENTS], 'Generator': [LATENTS, W], 'Discriminator': [IMAGES],
           'Decoder': [IMAGES], 'BoundGenerator': [LATENTS, W], 'BoundDecoder': [IMAGES],
-          'Carriers': [CODES, LATENTS], 'AdoptedDecoder': [IMAGES], 'Marked': [LATENTS]}
+          'Carriers': [CODES, IMAGES], 'AdoptedDecoder': [IMAGES], 'Marked': [LATENTS]}
 # How a network is called with a wrong size.
 WRONG = {'Encoder': [CODES[:, :5]], 'MappingNetwork': [LATENTS[:, :5]], 'Generator': [LATENTS[:, :5], W],
          'Discriminator': [IMAGES[:, :8]], 'Decoder': [IMAGES[:, :, :8]], 'BoundGenerator': [LATENTS[:, :5], W],
-         'BoundDecoder': [IMAGES[:, :, :8]], 'Carriers': [CODES[:, :5], LATENTS], 'AdoptedDecoder': [IMAGES[:, :, :8]],
+         'BoundDecoder': [IMAGES[:, :, :8]], 'Carriers': [CODES[:, :5], IMAGES], 'AdoptedDecoder': [IMAGES[:, :, :8]],
          'Marked': [LATENTS[:, :5]]}
 
 
@@ -126,6 +126,8 @@ def test_every_variable_has_a_gradient(case):
 
 def test_second_order_gradient_against_finite_differences(case, float64):
     """d/dε of ‖∂y/∂x‖² along a random direction of the weights, as R1 and path length need it."""
+    if case == ('adopted', 'baked'):
+        pytest.skip('its signs are of clipped pictures, whose gradient jumps; nothing trains an instance')
     net = make(*case)
     inputs, weights = inputs_of(net, INPUTS, case[1]), net.trainable_variables
     directions = [tf.random.stateless_normal(weight.shape, [i, 3], dtype=tf.float64) for i, weight in

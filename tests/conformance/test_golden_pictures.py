@@ -1,6 +1,6 @@
 """What every method draws and reads with given weights, as text: TensorFlow 2.15 and 2.21 must agree on it.
 
-A change must be made on purpose: `python tests/conformance/test_pictures.py` writes the files anew.
+A change must be made on purpose: `python tests/conformance/test_golden_pictures.py` writes the files anew.
 """
 import os
 
