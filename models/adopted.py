@@ -85,8 +85,12 @@ class Carriers(tf.keras.Model):
         marks = tf.tensordot(2 * fingerprints - 1, scaled, 1)                               # [N, R, R, 3]
         return tf.tensordot(marks, tf.constant(COLOURS, marks.dtype), 1)
 
+    def placed(self, fingerprints, signs):
+        """What is added to pictures that have the signs [N, side, side]."""
+        return place(self.marks(fingerprints), signs, self.resolution, self.impl)
+
     def call(self, fingerprints, images):
-        return place(self.marks(fingerprints), self.signs(images), self.resolution, self.impl)
+        return self.placed(fingerprints, self.signs(images))
 
 
 def place(marks, signs, resolution, impl):
@@ -118,7 +122,9 @@ class AdoptedDecoder(SignedDecoder):
 
     def pixels(self, images):
         """Images [N, H, W, 3], clipped, averaged down, less their content: [N, R, R, 3]."""
-        pixels = super().pixels(images)
+        return self._less_content(super().pixels(images))
+
+    def _less_content(self, pixels):
         content = pixels
         for layer in self.content:
             content = layer(content)
@@ -127,10 +133,11 @@ class AdoptedDecoder(SignedDecoder):
     def call(self, images, true_signs=None, teaching=None):
         """`teaching`: the share of `true_signs` [N, side, side] in the map that the fingerprint is read with."""
         check_shape('F: images', images, None, self.resolution, self.resolution, 3)
-        flat = tf.reshape(super().pixels(images), [-1, self.num_pixels])           # [N, 3 R²]
+        pixels = super().pixels(images)                                            # [N, R, R, 3]
+        hidden = self.hidden(tf.reshape(pixels, [-1, self.num_pixels]))            # [N, units]
         # A sign of tanh(l) is 1 with log-odds 2 l.
-        sign_logits = 2 * self.signs.logits(images) + self.corrections(self.hidden(flat))    # [N, side²]
-        return self.read_fingerprint(self.pixels(images), sign_logits, true_signs, teaching), sign_logits
+        sign_logits = 2 * self.signs.logits(images) + self.corrections(hidden)         # [N, side²]
+        return self.read_fingerprint(self._less_content(pixels), sign_logits, true_signs, teaching), sign_logits
 
 
 def networks(config, resolution, names=None):
@@ -169,7 +176,7 @@ def carriers_loss(config, nets, batch, lambda_fingerprint, teaching, strength):
     """λ · the fingerprint's cross-entropy (equation 3 of arXiv 2012.08726) + λ · that of the signs."""
     plain_images = tf.stop_gradient(nets['G'](batch.latents, nets['M'](batch.latents), batch.noise))  # [N, H, W, 3]
     signs = nets['C'].signs(plain_images)                                             # [N, side, side]
-    images = plain_images + nets['C'](batch.fingerprints, plain_images)
+    images = plain_images + nets['C'].placed(batch.fingerprints, signs)
     images = perturbed(config, images, batch, strength)
     logits, sign_logits = nets['F'](images, signs, teaching)
     shares = tf.reshape((signs + 1) / 2, sign_logits.shape)                           # [N, side²]
@@ -186,7 +193,8 @@ def warm_start(config, nets):
 
     def draw(latents, codes, seed):
         images = generator(latents, nets['M'](latents), drawn_noise(generator, latents.shape[0], seed))
-        return images + carriers(codes, images), carriers.signs(images)
+        signs = carriers.signs(images)
+        return images + carriers.placed(codes, signs), signs
 
     fit_linear(config, decoder, draw, fits_signs=False)
     decoder.corrections.weight.assign(tf.zeros_like(decoder.corrections.weight))

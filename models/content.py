@@ -13,6 +13,7 @@ and turns leave it.
 import numpy as np
 import tensorflow as tf
 
+from dnnlib.perturbations.tensors import grey_of
 from models.fingerprinted import clip
 from models.signs import SHARPNESS
 
@@ -21,14 +22,13 @@ BORDER = 3                           # of them on each side, which are not looke
 INNER = CELLS - 2 * BORDER
 COMPONENTS = 48                      # principal ones, of the INNER² that there are
 LEAST_DEVIATION = 0.03               # of a picture's cells: below, it has no content
-LUMA = (0.299, 0.587, 0.114)         # of red, green and blue, as JPEG has it
 
 
 def cells(images):
     """n(cells(x)) [N, INNER²] of images [N, H, W, 3]: normalized luma of the middle."""
-    side = max(images.shape[1] // CELLS, 1)
-    luma = tf.reduce_sum(clip(images) * LUMA, axis=3, keepdims=True)                # [N, H, W, 1]
-    means = tf.nn.avg_pool2d(luma, side, side, 'VALID')[:, BORDER:CELLS - BORDER, BORDER:CELLS - BORDER]
+    side = images.shape[1] // CELLS
+    means = tf.nn.avg_pool2d(grey_of(clip(images)), side, side, 'VALID')            # [N, CELLS, CELLS, 1]
+    means = means[:, BORDER:-BORDER, BORDER:-BORDER]
     means = tf.reshape(means, [-1, INNER ** 2])
     means -= tf.reduce_mean(means, axis=1, keepdims=True)
     return means * tf.math.rsqrt(tf.reduce_mean(tf.square(means), axis=1, keepdims=True) + LEAST_DEVIATION ** 2)
@@ -57,13 +57,12 @@ class ContentSigns(tf.keras.layers.Layer):
         return tf.reshape(tf.tanh(self.logits(images)), [-1, self.side, self.side])
 
     def fit(self, found, rng):
-        """Whitens by the principal components of `found`, cells [N, INNER²], and draws a projection anew."""
+        """Whitens by the principal components of `found`, cells [N > COMPONENTS, INNER²], and draws anew."""
         mean = found.mean(0)
         _, values, components = np.linalg.svd(found - mean, full_matrices=False)
-        count = min(COMPONENTS, len(found) - 1)
-        deviations = values[:count] / len(found) ** 0.5
-        whitening = components[:count].T / np.maximum(deviations, 1e-6)             # [INNER², count]
-        drawn = rng.standard_normal([count, self.side ** 2]) / count ** 0.5
+        deviations = values[:COMPONENTS] / len(found) ** 0.5
+        whitening = components[:COMPONENTS].T / np.maximum(deviations, 1e-6)        # [INNER², COMPONENTS]
+        drawn = rng.standard_normal([COMPONENTS, self.side ** 2]) / COMPONENTS ** 0.5
         self.mean.assign(mean)
         self.projection.assign(whitening @ drawn)
 

@@ -185,7 +185,7 @@ def salt_and_pepper(images, values, seed):
 
 def grey_of(images):
     """The brightness of each pixel, [N, H, W, 1]."""
-    return tf.reduce_sum(images * tf.constant(GREY), axis=3, keepdims=True)
+    return tf.reduce_sum(images * GREY, axis=3, keepdims=True)
 
 
 def greyscale(images, values, seed):

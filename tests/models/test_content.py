@@ -5,7 +5,7 @@ import tensorflow as tf
 from PIL import Image, ImageFilter
 
 from helpers import tiny_config
-from models.content import BORDER, CELLS, COMPONENTS, INNER, LUMA, ContentSigns, cells
+from models.content import BORDER, CELLS, COMPONENTS, INNER, ContentSigns, cells
 
 
 def pictures(count, seed=0, size=64):
@@ -23,7 +23,7 @@ def expected_cells(images):
     """From the definition, in float64, picture by picture."""
     found = []
     for image in images.astype(float):
-        luma = np.clip(image, -1, 1) @ np.array(LUMA)
+        luma = np.clip(image, -1, 1) @ np.array([0.299, 0.587, 0.114])
         size = len(luma) // CELLS
         means = luma.reshape(CELLS, size, CELLS, size).mean((1, 3))[BORDER:CELLS - BORDER, BORDER:CELLS - BORDER]
         found.append((means - means.mean()).ravel() / np.sqrt(means.var() + 0.03 ** 2))
