@@ -19,7 +19,7 @@ from release.alignments import ALIGNMENTS, AS_IT_IS, best_alignment, combined
 from release.inputs import Input
 from release.issue import released_snapshot
 from release.reading import Picture, in_order, read_picture
-from release.search import find_part, in_words
+from release.search import find_part, in_words, sureness
 
 BATCH = 64
 SUREST = 'each as it is read most surely'
@@ -67,6 +67,8 @@ class Attributor:
         snapshot's kimg, the version of this project, in how many alignments each picture is tried, and whether bits
         count by how surely they were read.
 
+    snapshot: the instances' model.
+
     Args:
         run_dir: the training run. registry: who has an instance.
         align: try each picture mirrored, turned and inverted as well (release.alignments).
@@ -79,7 +81,7 @@ class Attributor:
 
     def __init__(self, run_dir: str, registry: Registry, align: bool = False, soft: bool = False,
                  search: bool = False):
-        snapshot = released_snapshot(run_dir, registry)
+        self.snapshot = snapshot = released_snapshot(run_dir, registry)
         self.model = snapshot.model(BATCH)
         self.names, codes = registry.codes(snapshot.digest)
         self.codes = PackedCodes(packed(codes), codes.shape[1])
@@ -135,7 +137,7 @@ class Attributor:
             for inverted in (False, True):
                 groups[SUREST + (', inverted' if inverted else '')] = [
                     key for key in versions if key[1].endswith('inverted') == inverted]
-        return {choice: soft_weights(versions[max(keys, key=lambda key: np.abs(versions[key]).mean())])
+        return {choice: soft_weights(versions[max(keys, key=lambda key: sureness(versions[key]))])
                 for choice, keys in groups.items()}
 
     def read(self, inputs: Iterable[Union[str, Input]]) -> Iterator[list[Picture]]:
@@ -162,14 +164,11 @@ class Attributor:
                     found[number][way, name] = row
         if self.search:
             for picture, versions in zip(pictures, found):
-                self._add_part(picture, versions)
+                if picture.versions:
+                    whole = next(iter(picture.versions.values()))
+                    place, row = find_part(whole, lambda images: self.model.decode(to_float(images)))
+                    versions[in_words(place, len(whole)), AS_IT_IS] = row
         return found
-
-    def _add_part(self, picture, versions):
-        """Adds what is read of a Picture where it lies in the model's, if it is a part of one."""
-        for image in itertools.islice(picture.versions.values(), 1):
-            place, row = find_part(image, lambda images: self.model.decode(to_float(images)))
-            versions[in_words(place, len(image)), AS_IT_IS] = row
 
     def _concluded(self, pictures, fpr):
         """The Results of Pictures: those tried in equally many versions are compared with the users together."""

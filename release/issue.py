@@ -87,10 +87,9 @@ class Issuer:
         Raises:
             UserError: a bad or taken name, an existing folder, or a fingerprint that does not read.
         """
-        check_name(name)
-        if os.path.exists(os.path.join(self.out, name)):  # before anything is reserved
-            return self._finish(name, user or name)
         target = self._target(name)
+        if os.path.exists(target):  # before anything is reserved
+            return self._finish(name, user or name, target)
         with self.registry.issue(name, self.snapshot.digest, self.snapshot.config.fingerprint_bits, user) as issued:
             with self._written(name, issued.code, target) as (issued.digest, test):
                 keep_released(self.run_dir, self.snapshot)
@@ -107,6 +106,8 @@ class Issuer:
             raise UserError(f'{instance.name} is of the model {instance.model_digest[:12]}…, not of this run\'s '
                             f'{self.snapshot.digest[:12]}…; name its run')
         target = self._target(instance.name)
+        if os.path.exists(target):
+            raise self._taken(target)
         with self._written(instance.name, self.registry.code(instance.name), target) as (digest, test):
             if digest != instance.digest:
                 raise UserError(f'{instance.name} comes out with the sha256 {digest[:16]}…, not as issued with '
@@ -114,13 +115,12 @@ class Issuer:
                                 'same processor and versions, or issue a new instance')
         return Issued(os.path.join(target, VERSION), digest, test)
 
-    def _finish(self, name, user):
+    def _finish(self, name, user, target):
         """Enters the instance of a command that was killed when its folder was in place, but not in the ledger yet.
 
         That the folder holds the reserved code is seen by writing it again: the bytes depend on code, model and card
         alone.
         """
-        target = os.path.join(self.out, name)
         found, folder = self.registry.unfinished(name), os.path.join(target, VERSION)
         if found and (found.name, found.user, found.model_digest) == (name, user, self.snapshot.digest):
             digest = sha256_folder(folder)
@@ -132,7 +132,7 @@ class Issuer:
                     set_times(target)
                 self.registry.finish(found, digest, folder)
                 return Issued(folder, digest, test)
-        raise UserError(f'{target} exists already; remove it or choose another name')
+        raise self._taken(target)
 
     def _digest_again(self, code, target):
         # Its name is that of a temporary folder of atomic_folder: should this process be killed too, it is removed.
@@ -144,10 +144,10 @@ class Issuer:
 
     def _target(self, name):
         check_name(name)
-        target = os.path.join(self.out, name)
-        if os.path.exists(target):  # before anything is reserved
-            raise UserError(f'{target} exists already; remove it or choose another name')
-        return target
+        return os.path.join(self.out, name)
+
+    def _taken(self, target):
+        return UserError(f'{target} exists already; remove it or choose another name')
 
     @contextlib.contextmanager
     def _written(self, name, code, target) -> Iterator[tuple[str, Optional[SelfTest]]]:

@@ -23,7 +23,6 @@ from release.evidence.books import proven_events
 from release.evidence.measured import find_innocents, likelihood, validation
 from release.evidence.pictures import as_png
 from release.evidence.redrawn import redrawn
-from release.issue import released_snapshot
 from release.sizes import fitted
 
 FORMAT = 1
@@ -65,7 +64,7 @@ class Reporter:
     def __init__(self, run_dir: str, registry: Registry, request: Request):
         self._run_dir, self._registry, self._request = run_dir, registry, request
         self._attributor = Attributor(run_dir, registry, request.align)
-        self._snapshot = released_snapshot(run_dir, registry)
+        self._snapshot = self._attributor.snapshot
         self._names, self._codes = registry.codes(self._snapshot.digest)
 
     def __call__(self) -> tuple[dict[str, Any], Result]:
