@@ -129,10 +129,7 @@ def make_parser():
 
 def main(args):
     """Runs the benchmarks."""
-    try:
-        counts = [int(word) for word in args.users.split(',')]
-    except ValueError:
-        raise UsageError(f'--users={args.users}: numbers separated by commas, please') from None
+    counts = cli.numbers('--users', args.users)
     if min([args.repeats, args.pictures, *counts]) < 1:
         raise UsageError('--users, --repeats and --pictures: give at least 1 of each')
     for users in counts:

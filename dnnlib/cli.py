@@ -15,7 +15,7 @@ import absl.logging
 from absl import app, flags
 from absl.flags import argparse_flags
 
-from dnnlib.util import UserError, printable
+from dnnlib.util import UsageError, UserError, printable
 from dnnlib.version import versions
 
 # What the machine refuses rather than the program gets wrong, and how to go on.
@@ -88,6 +88,14 @@ def boolean(text):
     if text.lower() not in values:
         raise argparse.ArgumentTypeError(f'{text!r} is neither true nor false')
     return values[text.lower()]
+
+
+def numbers(flag, text):
+    """The whole numbers of a flag's text, which commas separate. Raises UsageError."""
+    try:
+        return [int(word) for word in text.split(',')]
+    except ValueError:
+        raise UsageError(f'{flag}={text}: numbers separated by commas, please') from None
 
 
 def dashed(argv):

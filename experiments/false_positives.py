@@ -88,10 +88,7 @@ def make_parser():
 
 def main(args):
     """Prints the counts."""
-    try:
-        counts = [int(word) for word in args.users.split(',')]
-    except ValueError:
-        raise UsageError(f'--users={args.users}: numbers separated by commas, please') from None
+    counts = cli.numbers('--users', args.users)
     if not 1 <= args.registries <= args.pictures or min(counts) < 2 or args.seed < 0:
         raise UsageError('take at least 2 --users, 1 of --registries, as many --pictures, and a --seed of 0 or more')
     model = Snapshot(args.run).model(BATCH)

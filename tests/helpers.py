@@ -70,3 +70,21 @@ def write_dataset(path, name, source, train_images, eval_images, skipped=None):
 
     skipped = Skipped() if skipped is None else skipped
     return write_stream(path, name, source, images(), lambda index: splits[-1], skipped)
+
+
+def make_registry(location, model_digest, codes):
+    """A registry whose users have these codes {name: bits}: the operating system's randomness is made to be them."""
+    import secrets
+
+    import numpy as np
+    import pytest
+
+    from fingerprints.registry import Registry
+    draws = [np.packbits(code).tobytes() for code in codes.values()]
+    registry = Registry(location, create=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(secrets, 'token_bytes', lambda size: draws.pop(0))
+        for name, code in codes.items():
+            with registry.issue(name, model_digest, len(code)) as issued:
+                issued.digest = 'd' * 64
+    return registry

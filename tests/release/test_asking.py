@@ -3,7 +3,6 @@ import fcntl
 import io
 import json
 import os
-import secrets
 import signal
 import tarfile
 import time
@@ -18,6 +17,7 @@ from dnnlib.images import MAX_FILE_BYTES
 from dnnlib.util import UsageError, UserError
 from fingerprints.evidence import pool, soft_p_values
 from fingerprints.registry import Registry
+from helpers import make_registry
 from release import attribute, reading
 from release.inputs import Input
 
@@ -28,13 +28,7 @@ CODES = {'alice': np.tile([1, 0], 8), 'bob': np.repeat([1, 0], 8)}
 @pytest.fixture
 def registry(tmp_path, monkeypatch):
     """A registry with users alice and bob of the codes above, of a model without networks."""
-    draws = [np.packbits(code).tobytes() for code in CODES.values()]
-    made = Registry(str(tmp_path / 'registry.sqlite'), create=True)
-    with monkeypatch.context() as patch:
-        patch.setattr(secrets, 'token_bytes', lambda size: draws.pop(0))
-        for name in CODES:
-            with made.issue(name, 'm' * 64, BITS) as issued:
-                issued.digest = 'd' * 64
+    made = make_registry(str(tmp_path / 'registry.sqlite'), 'm' * 64, CODES)
     model = types.SimpleNamespace(resolution=BITS, decode=lambda images: images[:, 0, :, 0])
     snapshot = types.SimpleNamespace(digest='m' * 64, kimg=1, model=lambda batch: model)
     monkeypatch.setattr(attribute, 'released_snapshot', lambda run_dir, registry: snapshot)

@@ -5,7 +5,6 @@ import json
 import math
 import os
 import re
-import secrets
 import shutil
 import subprocess
 import sys
@@ -19,7 +18,7 @@ from dnnlib.images import decode, read_file, to_float
 from dnnlib.util import UsageError, UserError, sha256_file
 from fingerprints.codes import code_to_text
 from fingerprints.registry import Registry
-from helpers import ROOT, save_run
+from helpers import ROOT, make_registry, save_run
 from release.attribute import Attributor
 from release.results import bits_needed
 from training.snapshot import Snapshot
@@ -38,17 +37,6 @@ def picture(tmp_path):
 def read_image(path, side):
     """A file as attribution reads it, uint8 [side, side, 3]."""
     return np.asarray(decode(read_file(path), side=side))
-
-
-def make_registry(location, model_digest, codes):
-    """A registry whose users have these codes: the operating system's randomness is made to be them."""
-    draws = [np.packbits(code).tobytes() for code in codes.values()]
-    registry = Registry(location, create=True)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(secrets, 'token_bytes', lambda size: draws.pop(0))
-        for name in codes:
-            with registry.issue(name, model_digest, 16) as issued:
-                issued.digest = 'd' * 64
 
 
 @pytest.fixture

@@ -1,12 +1,7 @@
-"""A record as release.evidence.facts makes it, without a model: what pages are rendered from in tests; a registry."""
+"""A record as release.evidence.facts makes it, without a model: what pages are rendered from in tests."""
 import dataclasses
-import secrets
-
-import numpy as np
-import pytest
 
 from fingerprints.matching import Attribution
-from fingerprints.registry import Registry
 from fingerprints.statistics import corrected, p_value
 from release.evidence import words
 
@@ -51,15 +46,3 @@ def record(found=None, revoked=None, **changes):
         'validation': {'accuracy': [], 'robustness': [], 'forgery': []},
         'ledger': {'missing': 'there is none'}}
     return {**whole, **changes}
-
-
-def registry_of(project, location, codes):
-    """A registry whose users have these codes: the operating system's randomness is made to be them."""
-    draws = [np.packbits(code).tobytes() for code in codes.values()]
-    registry = Registry(location, create=True)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(secrets, 'token_bytes', lambda size: draws.pop(0))
-        for name in codes:
-            with registry.issue(name, project[1].digest, CODE_BITS) as issued:
-                issued.digest = 'd' * 64
-    return registry

@@ -10,10 +10,10 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from PIL import Image
-from report_samples import registry_of
 
 import run_release
 from dnnlib.util import UsageError, UserError
+from helpers import make_registry
 from release.credentials import stamp as stamping
 from release.credentials.certificates import make_chain
 
@@ -128,7 +128,7 @@ def test_pictures_are_stamped_by_the_fingerprint_that_is_read_in_them(stamper, c
                                                                       capsys):
     """alice's picture is, what names nobody or is none is not. No name is in the file; it is attributed as before."""
     folder, _ = project
-    registry = registry_of(project, str(tmp_path / 'registry.sqlite'), codes)
+    registry = make_registry(str(tmp_path / 'registry.sqlite'), project[1].digest, codes)
     common = [f'--run={folder}/run', f'--registry={tmp_path}/registry.sqlite', '--fpr=1e-3']
     stamp = ['stamp', *common, f'--certificate={certificate}', f'--out={tmp_path}/out']
     (tmp_path / 'text.png').write_text('text')

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 from report_samples import CODE_BITS as BITS
-from report_samples import INNOCENTS, SIDE, registry_of
+from report_samples import INNOCENTS, SIDE
 from scipy import stats
 
 import run_release
 from dnnlib.images import to_float, to_uint8
 from dnnlib.util import UsageError, UserError
 from fingerprints.notes import SigningKey
+from helpers import make_registry
 from release.evidence import redrawn, resynthesis
 
 
@@ -32,7 +33,7 @@ def report(project, tmp_path, monkeypatch, capsys):
     def write(codes, *words, image='a.png', out='report.html'):
         location = str(tmp_path / 'registry.sqlite')
         if not os.path.exists(location):
-            registry_of(project, location, codes)
+            make_registry(location, project[1].digest, codes)
         args = ['report', str(folder / image), f'--run={folder}/run', f'--registry={location}', '--fpr=1e-3',
                 f'--out={tmp_path / out}', f'--innocents={folder}/photographs', '--images=20', '--redraw=0', *words]
         code = run_release.main(run_release.make_parser().parse_args(args))
@@ -96,7 +97,8 @@ def test_several_users_and_a_revoked_one(project, report, codes, tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr('fingerprints.codes.default_minimum_distance', lambda bits: 1)
         patch.setattr('fingerprints.drafts.default_minimum_distance', lambda bits: 1, raising=False)
-        registry = registry_of(project, str(tmp_path / 'registry.sqlite'), {'alice': codes['alice'], 'eve': other})
+        registry = make_registry(str(tmp_path / 'registry.sqlite'), project[1].digest,
+                                 {'alice': codes['alice'], 'eve': other})
     registry.revoke('eve', 'left')
     code, record, page = report({})
     assert code == 3 and record['attribution']['reason'] == 'several'
@@ -116,7 +118,7 @@ def test_a_hidden_code_is_in_neither_file(report, codes, tmp_path):
 def test_the_ledger_is_proven(report, codes, project, tmp_path):
     key = SigningKey.generate('example.com/fingerprints')
     (tmp_path / 'key.pub').write_text(key.verifier.text)
-    registry = registry_of(project, str(tmp_path / 'registry.sqlite'), codes)
+    registry = make_registry(str(tmp_path / 'registry.sqlite'), project[1].digest, codes)
     (tmp_path / 'note').write_text(registry.checkpoint(key))
     _, record, page = report(codes, f'--public-key={tmp_path}/key.pub', f'--checkpoint={tmp_path}/note')
     assert [proof['kind'] for proof in record['ledger']['proofs']] == ['code_reserved', 'instance_issued']
