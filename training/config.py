@@ -94,7 +94,8 @@ class Config:
     path_length_decay: float = option(0.01, 'decay of the running mean path length', least=0, most=1)
     path_length_interval: int = option(4, 'steps between path length regularizations, 0 for none', least=0)
     # Optimization
-    learning_rate: float = option(0.002, 'Adam learning rate of all networks', above=0)
+    learning_rate: Schedule = option(Schedule.parse('0.002'), 'Adam learning rate of all networks: a number, or '
+                                     '0.005:16-24:0.0005, which falls between 16 and 24 kimg', above=0)
     adam_beta1: float = option(0.0, 'Adam beta1', least=0, below=1)
     adam_beta2: float = option(0.99, 'Adam beta2', least=0, below=1)
     adam_epsilon: float = option(1e-8, 'Adam epsilon', least=0)

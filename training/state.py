@@ -57,19 +57,45 @@ def make_optimizers(config, nets, phases):
     for phase in phases:
         for name in phase.trains:
             if name not in found:
-                found[name] = make_optimizer(config, nets[name], phase.regularized_every)
+                updates = sum(1 / other.interval for other in phases if name in other.trains)
+                found[name] = make_optimizer(config, nets[name], phase.regularized_every, updates)
     return found
 
 
-def make_optimizer(config, net, regularized_every):
-    """Adam with its slots built. With a regularizer every k steps: lr · k/(k+1), β^(k/(k+1)) (arXiv 1912.04958, B)."""
+def make_optimizer(config, net, regularized_every, updates=1.0):
+    """Adam with its slots built. With a regularizer every k steps: lr · k/(k+1), β^(k/(k+1)) (arXiv 1912.04958, B).
+
+    `updates`: how many it makes in a step, in the mean.
+    """
     ratio = regularized_every / (regularized_every + 1) if regularized_every else 1.0
     # The legacy class runs one fused kernel per variable; the newer one about ten.
     optimizer = tf.keras.optimizers.legacy.Adam(
-        learning_rate=config.learning_rate * ratio, beta_1=config.adam_beta1 ** ratio,
+        learning_rate=learning_rate(config, ratio, updates), beta_1=config.adam_beta1 ** ratio,
         beta_2=config.adam_beta2 ** ratio, epsilon=config.adam_epsilon)
     optimizer._create_all_weights(net.trainable_variables)  # so that a checkpoint is checked against all of them
     return optimizer
+
+
+def learning_rate(config, ratio, updates):
+    """`ratio` times the learning rate: a number if it stays, else a function of the updates made, `updates` a step."""
+    rate = config.learning_rate
+    if rate.start == rate.end:
+        return rate.end * ratio
+    return ScheduledRate(rate, ratio, config.batch_size / updates)
+
+
+class ScheduledRate(tf.keras.optimizers.schedules.LearningRateSchedule):
+    """`ratio` times a Schedule, as a function of an optimizer's updates, for each of which `images` were shown."""
+
+    def __init__(self, schedule, ratio, images):
+        super().__init__()
+        self.schedule, self.ratio, self.images = schedule, ratio, images
+
+    def __call__(self, updates):
+        kimg = tf.cast(updates, tf.float32) * (self.images / 1000)
+        start, begin, end, last = self.schedule
+        share = tf.where(kimg < end, tf.maximum(kimg - begin, 0.0) / max(end - begin, 1e-9), 1.0)
+        return self.ratio * (start + share * (last - start))
 
 
 def restore(checkpoint, path, partial=False):

@@ -26,8 +26,8 @@ def test_every_method_can_be_asked_for():
 
 
 @pytest.mark.parametrize('name, value', [
-    ('fingerprint_bits', 4), ('fingerprint_bits', 513), ('batch_size', 0), ('learning_rate', float('nan')),
-    ('learning_rate', 0.0), ('r1_gamma', -1.0), ('adam_beta2', 1.0), ('path_length_decay', 1.5),
+    ('fingerprint_bits', 4), ('fingerprint_bits', 513), ('batch_size', 0), ('adam_epsilon', float('nan')),
+    ('learning_rate', 0), ('r1_gamma', -1.0), ('adam_beta2', 1.0), ('path_length_decay', 1.5),
     ('lambda_consistency', '-1'), ('lambda_fingerprint', '2:0-4:-1'), ('total_kimg', 6), ('seed', -1),
     ('seed', 2 ** 31), ('ema_kimg', 0.0)])
 def test_a_bad_value_is_named(name, value):

@@ -254,6 +254,29 @@ def test_without_a_regularizer_adam_is_as_given():
     assert {float(optimizer.learning_rate) for optimizer in optimizers.values()} == {np.float32(0.005)}
 
 
+SCHEDULED = dict(path_length_interval=2, r1_interval=4)
+UPDATES = {'G': 1.5, 'F': 1.0, 'D': 1.25}  # a step; F has the settings of G, and none of its regularizer's updates
+
+
+@pytest.mark.parametrize('schedule', ['0.004:0.1-0.4:0.001', '0.004:0.2-0.2:0.001'])
+def test_learning_rate_follows_its_schedule(schedule):
+    config = tiny_config(learning_rate=schedule, **SCHEDULED)
+    optimizers = TrainState(config, 16).optimizers
+    for name, ratio in (('G', 2 / 3), ('F', 2 / 3), ('D', 4 / 5)):
+        for step in range(0, 128, 4):
+            rate = optimizers[name].learning_rate(step * UPDATES[name])
+            assert float(rate) == pytest.approx(ratio * config.learning_rate.at(step * config.batch_size), rel=1e-5)
+
+
+def test_updates_of_an_optimizer(reals):
+    """What a scheduled learning rate counts on."""
+    config = tiny_config(learning_rate='0.004:0.1-0.4:0.001', **SCHEDULED)
+    train_step = TrainStep(config, TrainState(config, 16), tf.distribute.get_strategy())
+    for step in range(4):
+        train_step.run(step, tf.constant(reals[0]))
+    assert {name: int(train_step.state.optimizers[name].iterations) / 4 for name in UPDATES} == UPDATES
+
+
 def test_consistency_term_enters_with_its_weight(reals):
     config = tiny_config(lambda_consistency='10', path_length_weight=0.0, r1_gamma=0.0, lambda_latent=0.5)
     train_step = TrainStep(config, TrainState(config, 16), tf.distribute.get_strategy())
