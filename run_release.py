@@ -76,7 +76,8 @@ def make_parser():
         description='Decodes image files and names their users, or says why nobody is named.')
     _add_reading(attribute)
     attribute.add_argument('--search', action='store_true', help='look for the place that each image, if it is a crop '
-                           'scaled back, had in the picture: one comparison more, and a second of CPU or more an image')
+                           'scaled back, had in the picture, or for the angle that it was turned by: one comparison '
+                           'more, and a second of CPU or more an image')
     attribute.add_argument('--alignments', action='store_true', help='try each image mirrored, turned by quarters and '
                            'inverted as well, which edits hide a fingerprint; p-values are corrected for all 16')
     attribute.add_argument('--soft', action='store_true', help='let bits count by how surely they were read; choose it '

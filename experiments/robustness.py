@@ -6,10 +6,13 @@
 The robustness experiment of Yu et al. 2022 (arXiv 2012.08726, Figure 5) on saved files, with the same latents and
 fingerprints under each perturbation.
 """
+import dataclasses
 import os
 
+import numpy as np
+
 from dnnlib import cli
-from dnnlib.images import to_uint8
+from dnnlib.images import to_float, to_uint8
 from dnnlib.perturbations import files
 from dnnlib.perturbations.table import NONE
 from dnnlib.pictures import labelled_rows, tile_zoom
@@ -17,9 +20,11 @@ from dnnlib.util import UsageError, append_json_line, atomic_file, make_folder
 from experiments.curves import plot
 from metrics.base import Options, generate_images, run_metric
 from metrics.robustness import fid_network, rng_of
+from release.search import find_placement, sureness
 from training.snapshot import Snapshot
 
 ACCEPTED = 0.75  # the bit accuracy that Yu et al. 2022 accept: 96 of 128 bits
+SEARCHED = 'robustness_search'  # the metric, where placements are searched for
 HEAD = ['perturbation', 'value', 'bit accuracy', '95%', 'TPR at 0.1% FPR', 'named at 1e-6', 'among 10^6 users',
         'PSNR, dB', 'SSIM']
 
@@ -32,6 +37,8 @@ def make_parser():
     parser.add_argument('--kimg', type=int, help='which snapshot (default: the latest)')
     parser.add_argument('--perturbations', default='paper', help='comma-separated: names, or all, paper, waves, '
                         'signature')
+    parser.add_argument('--search', action='store_true', help='read each picture as attribute --search does, where its '
+                        'place as a crop or its turn is looked for: seconds of CPU for every picture at every value')
     parser.add_argument('--inception', help='frozen Inception graph for the FID of perturbed to unperturbed pictures '
                         '(default: no FID)')
     parser.add_argument('--out', help='folder for the table and pictures (default: RUN/pictures)')
@@ -90,9 +97,27 @@ def picture(image, curves, seed):
     return labelled_rows(rows, [name.replace('_', '\n') for name in curves], captions, tile_zoom(image.shape[0], 128))
 
 
-def measure(run_dir, snapshot, options):
+def searching(model):
+    """A metrics.base.Model that reads each picture as it is, or where a search finds that it lay: as is surer.
+
+    No code is looked at, so that p-values need no correction.
+    """
+    def decode(images):
+        found = np.array(model.decode(images))
+        for number, picture in enumerate(to_uint8(images)):
+            _, logits = find_placement(picture, lambda pictures: model.decode(to_float(pictures)))
+            found[number] = max(found[number], logits, key=sureness)
+        return found
+
+    return dataclasses.replace(model, decode=decode)
+
+
+def measure(run_dir, snapshot, options, search):
     """Measures a run's Snapshot, adds the record to the run's metrics.jsonl, and returns it with its kimg."""
-    record = {'kimg': snapshot.kimg, **run_metric('robustness', snapshot.model(), None, options)}
+    model = snapshot.model()
+    record = {'kimg': snapshot.kimg, **run_metric('robustness', searching(model) if search else model, None, options)}
+    if search:
+        record['metric'] = SEARCHED
     append_json_line(os.path.join(run_dir, 'metrics.jsonl'), record)
     return record
 
@@ -120,12 +145,14 @@ def main(args):
     snapshots = {run: Snapshot(run, args.kimg if run == args.run else None) for run in (args.run, *args.beside)}
     out = make_folder(args.out or os.path.join(args.run, 'pictures'))
     options = Options(num_images=args.num_images, seed=args.seed, inception=args.inception, perturbations=names)
-    records = {run: measure(run, snapshot, options) for run, snapshot in snapshots.items()}
-    text = '\n\n'.join(f'{run}, {record["kimg"]} kimg, {record["images"]} images, {record["bits"]} bits\n\n'
+    records = {run: measure(run, snapshot, options, args.search) for run, snapshot in snapshots.items()}
+    text = '\n\n'.join(f'{run}, {record["kimg"]} kimg, {record["images"]} images, {record["bits"]} bits'
+                       f'{", placement searched" if args.search else ""}\n\n'
                        f'{table(record)}' for run, record in records.items())
     print(text)
     images, _ = next(generate_images(snapshots[args.run].model(), 1, args.seed, 'picture'))
-    path = os.path.join(out, f'robustness_{snapshots[args.run].kimg:06d}')
+    kind = SEARCHED if args.search else 'robustness'
+    path = os.path.join(out, f'{kind}_{snapshots[args.run].kimg:06d}')
     save(path, text, {'.png': picture(to_uint8(images[0]), records[args.run]['curves'], args.seed),
                       '_curves.png': curves_plot(records)})
     print(f'{path}.png shows one image under each, {path}_curves.png the curves')

@@ -19,7 +19,7 @@ from release.alignments import ALIGNMENTS, AS_IT_IS, best_alignment, combined
 from release.inputs import Input
 from release.issue import released_snapshot
 from release.reading import Picture, in_order, read_picture
-from release.search import find_part, in_words, sureness
+from release.search import find_placement, in_words, sureness
 
 BATCH = 64
 SUREST = 'each as it is read most surely'
@@ -73,7 +73,7 @@ class Attributor:
         run_dir: the training run. registry: who has an instance.
         align: try each picture mirrored, turned and inverted as well (release.alignments).
         soft: count bits by how surely they were read (fingerprints.matching.attribute).
-        search: look for the place of each picture in the model's, of which it may be a part (release.search).
+        search: look for how each picture lay in the model's, a part of which or turned it may be (release.search).
 
     Raises:
         UserError: an empty registry, or one of another model than the run's.
@@ -166,8 +166,8 @@ class Attributor:
             for picture, versions in zip(pictures, found):
                 if picture.versions:
                     whole = next(iter(picture.versions.values()))
-                    place, row = find_part(whole, lambda images: self.model.decode(to_float(images)))
-                    versions[in_words(place, len(whole)), AS_IT_IS] = row
+                    placement, row = find_placement(whole, lambda images: self.model.decode(to_float(images)))
+                    versions[in_words(placement, len(whole)), AS_IT_IS] = row
         return found
 
     def _concluded(self, pictures, fpr):

@@ -16,6 +16,7 @@ from dnnlib.perturbations.table import (
     COMBINED,
     NONE,
     PAPER,
+    REGISTERED_TURN,
     SIGNATURE,
     SIGNATURE_CHAIN,
     TABLE,
@@ -90,9 +91,45 @@ def centre_crop(image, value, rng):
 
 def crop_to(image, side, place):
     """The part with `side` of the picture's side, `place` from 0 (upper, left) to 1, scaled back, bilinear."""
-    size = max(1, round(side * image.width))
-    top, left = (min(int(share * (image.width - size + 1)), image.width - size) for share in place)
-    return image.crop((left, top, left + size, top + size)).resize(image.size, BILINEAR)
+    return _cut(image, *_part(image.width, side, place))
+
+
+def _part(width, side, place):
+    """Side, top and left in pixels."""
+    size = max(1, round(side * width))
+    return size, *(min(int(share * (width - size + 1)), width - size) for share in place)
+
+
+def _cut(image, side, top, left):
+    return image.crop((left, top, left + side, top + side)).resize(image.size, BILINEAR)
+
+
+def put_back(image, side, top, left):
+    """A crop that was scaled to the picture's size where it was in the picture, its edge repeated around it."""
+    part = np.asarray(image.resize((side, side), BICUBIC))
+    around = [(top, image.height - side - top), (left, image.width - side - left), (0, 0)]
+    return Image.fromarray(np.pad(part, around, mode='edge'))
+
+
+def registered_crop(image, value, rng):
+    """A crop put back, in side, top and left at most a pixel away from where it was: what a search for it finds."""
+    side, top, left = _part(image.width, value / 128, rng.random(2))
+    off_side, off_top, off_left = np.floor(3 * rng.random(3)).astype(int) - 1
+    near = min(max(side + off_side, 1), image.width)
+    near_top, near_left = (min(max(start, 0), image.width - near) for start in (top + off_top, left + off_left))
+    return put_back(_cut(image, side, top, left), near, near_top, near_left)
+
+
+def registered_rotation(image, value, rng):
+    """A rotation turned back, by at most a degree too much or too little."""
+    degrees = value if rng.random(1)[0] < 0.5 else -value
+    too_much = REGISTERED_TURN * (2 * rng.random((1, 1))[0, 0] - 1)
+    return turn(turn(image, degrees), too_much - degrees)
+
+
+def turn(image, degrees):
+    """A picture turned counter-clockwise; its corners become black."""
+    return image.rotate(degrees, BILINEAR)
 
 
 def resize(image, value, rng):
@@ -111,7 +148,7 @@ def _there_and_back(image, side, kernel):
 
 def rotation(image, value, rng):
     """To the left or to the right, bilinear; the corners become black."""
-    return image.rotate(value if rng.random(1)[0] < 0.5 else -value, BILINEAR)
+    return turn(image, value if rng.random(1)[0] < 0.5 else -value)
 
 
 def quarter_turn(image, value, rng):
@@ -227,6 +264,7 @@ OPERATIONS = {
     'sharpness': functools.partial(_enhance, ImageEnhance.Sharpness),
     'signature_combination': signature_combination, 'quarter_turn': quarter_turn,
     'greyscale': greyscale, 'flip': flip, 'median': median, 'quantization': quantization,
-    'salt_and_pepper': salt_and_pepper, 'screenshot': screenshot,
+    'salt_and_pepper': salt_and_pepper, 'registered_crop': registered_crop,
+    'registered_rotation': registered_rotation, 'screenshot': screenshot,
     'webp': functools.partial(_compress, 'WEBP'), 'avif': functools.partial(_compress, 'AVIF'),
 }

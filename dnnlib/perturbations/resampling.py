@@ -68,10 +68,39 @@ def crop(images, sides, places):
     """
     matrices = []
     for axis, size in enumerate(images.shape[1:3]):
-        length = tf.maximum(tf.round(sides * size), 1.0)                                    # [N]
-        start = tf.minimum(tf.floor(places[:, axis] * (size - length + 1)), size - length)  # [N]
-        full = tf.fill(tf.shape(length), float(size))
-        matrices.append(resize_matrices(size, start, length, full, size, triangle))
+        start, length = _part(size, sides, places[:, axis])
+        matrices.append(_enlarging(size, start, length))
+    return transform(images, *matrices)
+
+
+def _part(size, sides, places):
+    """Where a part starts and how long it is, in pixels, both [N]."""
+    length = tf.maximum(tf.round(sides * size), 1.0)
+    return tf.minimum(tf.floor(places * (size - length + 1)), size - length), length
+
+
+def _enlarging(size, start, length):
+    full = tf.fill(tf.shape(length), float(size))
+    return resize_matrices(size, start, length, full, size, triangle)                       # [N, size, size]
+
+
+def registered_crop(images, sides, places, offsets):
+    """As crop, and then scaled down again, bicubic, and put back at its place; its edge is repeated around it.
+
+    Args:
+        images, sides, places: as in `crop`.
+        offsets: pixels by which side, top and left are missed, [N, 3].
+    """
+    matrices = []
+    for axis, size in enumerate(images.shape[1:3]):
+        start, length = _part(size, sides, places[:, axis])
+        near = tf.clip_by_value(length + offsets[:, 0], 1.0, float(size))                   # [N]
+        near_start = tf.clip_by_value(start + offsets[:, 1 + axis], 0.0, size - near)       # [N]
+        zero, full = tf.zeros_like(near), tf.fill(tf.shape(near), float(size))
+        back = resize_matrices(size, zero, full, near, size, cubic)                         # [N, size, size]
+        row = tf.clip_by_value(tf.range(size, dtype=tf.float32) - near_start[:, None], 0.0, near[:, None] - 1)
+        placed = tf.gather(back, tf.cast(row, tf.int32), batch_dims=1)                      # [N, size, size]
+        matrices.append(tf.matmul(placed, _enlarging(size, start, length)))
     return transform(images, *matrices)
 
 

@@ -65,6 +65,8 @@ TABLE = {
     'median': Perturbation('window', None, None, (3, 5), COMMON),
     'quantization': Perturbation('levels', None, None, (64, 32, 16, 8, 4), COMMON),
     'salt_and_pepper': Perturbation('share', 0, 0.1, (0.01, 0.02, 0.05, 0.1), COMMON),
+    'registered_crop': Perturbation('side of 128', 128, 60, (112, 102.4, 96, 80, 76.8), COMMON, in_all=False),
+    'registered_rotation': Perturbation('degrees', 0, 45, (5, 10, 25, 45), COMMON, in_all=False),
     'screenshot': Perturbation('zoom', 1, 2, (1.1, 1.25, 1.5, 1.75), COMMON),
     'webp': Perturbation('quality', 100, 10, (90, 75, 50, 30), COMMON, trained=False, in_all=False),
     'avif': Perturbation('quality', 100, 10, (90, 75, 50, 30), COMMON, trained=False, in_all=False),
@@ -83,6 +85,7 @@ WAVES_GROUPS = {
     'waves_degradation': ('waves_blur', 'waves_noise', 'waves_jpeg'),
 }
 WAVES_GROUPS['waves_all'] = tuple(name for names in tuple(WAVES_GROUPS.values()) for name in names)
+REGISTERED_TURN = 1.0  # degrees by which a registered rotation is turned back too far or too little, at most
 COMBINED = ('crop', 'blur', 'jpeg', 'noise')                       # the paper's combination, in its order
 SIGNATURE_CHAIN = (('centre_crop', 0.5), ('brightness', 1.5), ('jpeg', 80))
 

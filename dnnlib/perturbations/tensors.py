@@ -17,6 +17,7 @@ from dnnlib.perturbations.table import (
     CODEC,
     COMBINED,
     NONE,
+    REGISTERED_TURN,
     SIGNATURE_CHAIN,
     TABLE,
     WAVES_GROUPS,
@@ -125,6 +126,13 @@ def centre_crop(images, values, seed):
     return resampling.crop(images, tf.sqrt(values), tf.fill([tf.shape(images)[0], 2], 0.5))
 
 
+def registered_crop(images, values, seed):
+    """A crop put back, in side, top and left at most a pixel away from where it was: what a search for it finds."""
+    of_place, of_offsets = tf.unstack(tf.random.split(seed, 2))
+    offsets = tf.floor(3 * uniforms(images, of_offsets, 3)) - 1
+    return resampling.registered_crop(images, values / 128, uniforms(images, of_place, 2), offsets)
+
+
 def resize(images, values, seed):
     return resampling.there_and_back(images, tf.sqrt(values), 1, resampling.triangle)
 
@@ -147,6 +155,15 @@ def waves_blur(images, values, seed):
 def rotation(images, values, seed):
     left = uniforms(images, seed, 1)[:, 0] < 0.5
     return resampling.rotate(images, tf.where(left, values, -values), BLACK)
+
+
+def registered_rotation(images, values, seed):
+    """A rotation turned back, by at most a degree too much or too little."""
+    of_side, of_error = tf.unstack(tf.random.split(seed, 2))
+    degrees = tf.where(uniforms(images, of_side, 1)[:, 0] < 0.5, values, -values)
+    too_much = REGISTERED_TURN * (2 * uniforms(images, of_error, 1)[:, 0] - 1)
+    turned = resampling.rotate(images, degrees, BLACK)
+    return resampling.rotate(turned, too_much - degrees, BLACK)
 
 
 def quarter_turn(images, values, seed):
@@ -280,5 +297,6 @@ OPERATIONS = {
     'centre_crop': centre_crop, 'resize': resize, 'saturation': saturation, 'sharpness': sharpness,
     'signature_combination': signature_combination, 'quarter_turn': quarter_turn,
     'greyscale': greyscale, 'flip': flip, 'median': median, 'quantization': quantization,
-    'salt_and_pepper': salt_and_pepper, 'screenshot': screenshot,
+    'salt_and_pepper': salt_and_pepper, 'registered_crop': registered_crop,
+    'registered_rotation': registered_rotation, 'screenshot': screenshot,
 }

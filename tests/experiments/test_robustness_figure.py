@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dnnlib.images import to_float, to_uint8
 from dnnlib.perturbations.table import PAPER_NAMES, TABLE
 from dnnlib.pictures import CAPTION, LABEL
 from dnnlib.util import UsageError, UserError
 from experiments import curves, robustness
 from helpers import ROOT, save_run
+from metrics.base import Model
 
 
 def point(value, accuracy=0.75):
@@ -73,6 +75,31 @@ def test_the_command_on_two_runs(tmp_path, capsys):
         with open(os.path.join(folder, 'metrics.jsonl')) as file:
             record = json.loads(file.read())
         assert record['metric'] == 'robustness' and record['kimg'] == 1 and record['images'] == 8
+
+
+def test_a_searching_model_reads_what_was_turned_or_is_as_it_is():
+    """A toy whose logits are sure where the middle of the upper edge is bright, and unsure elsewhere."""
+    def decode(images):
+        assert images.dtype == np.float32
+        sure = images[:, 0, 14:18].max(axis=(1, 2)) > 0
+        return np.where(sure[:, None], 9.0, 0.1) * np.array([1.0, -1.0])
+
+    model = robustness.searching(Model(None, decode, 4, 2, 32))
+    upright = np.full([32, 32, 3], -1, np.float32)
+    upright[0:3, 14:18] = 1
+    turned = to_float(np.asarray(Image.fromarray(to_uint8(upright)).rotate(30, Image.Resampling.BILINEAR)))
+    blank = np.full([32, 32, 3], -1, np.float32)
+    assert decode(turned[None])[0, 0] == 0.1
+    np.testing.assert_array_equal(model.decode(np.stack([upright, turned, blank]))[:, 0], [9.0, 9.0, 0.1])
+
+
+def test_a_searched_table_is_another_metric(tmp_path, capsys):
+    run = save_run(str(tmp_path / 'run'), 0)
+    main(f'--run={run}', '--num-images=1', '--perturbations=flip', '--search')
+    assert 'placement searched' in capsys.readouterr().out
+    assert 'robustness_search_000001.md' in os.listdir(f'{run}/pictures')
+    with open(os.path.join(run, 'metrics.jsonl')) as file:
+        assert json.loads(file.read())['metric'] == 'robustness_search'
 
 
 def test_a_wrong_name_on_the_command_line():

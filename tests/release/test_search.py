@@ -1,9 +1,9 @@
-"""The search for the place of a crop: what is tried, how it is put back, and that it finds the place by itself."""
+"""The search for the place of a crop or the angle of a turn: what is tried, and that it finds them by itself."""
 import numpy as np
 import pytest
 from PIL import Image
 
-from release.search import around, find_part, in_words, places, put_back, sureness
+from release.search import Placement, around, find_placement, in_words, parts, placed, sureness, turns
 
 SIZE = 32
 TEMPLATES = np.random.default_rng(0).choice([-1, 1], [24, SIZE // 2, SIZE // 2]).repeat(2, 1).repeat(2, 2)
@@ -17,7 +17,8 @@ def picture(code):
 
 def decode(images):
     assert images.dtype == np.uint8 and images.shape[1:] == (SIZE, SIZE, 3)
-    return np.einsum('nyx,jyx->nj', images[..., 0] - 128.0, TEMPLATES) / SIZE ** 2
+    marks = np.where(images[..., 0] > 100, images[..., 0] - 128.0, 0)  # corners of a turned picture tell nothing
+    return np.einsum('nyx,jyx->nj', marks, TEMPLATES) / SIZE ** 2
 
 
 def cropped(image, place):
@@ -30,25 +31,42 @@ def cropped(image, place):
 def test_a_part_is_found_in_its_place_and_read(place):
     code = np.random.default_rng(1).integers(0, 2, 24)
     image = cropped(picture(code), place)
-    found, logits = find_part(image, decode)
-    assert np.abs(np.subtract(found, place)).max() <= 1
+    found, logits = find_placement(image, decode)
+    assert np.abs(np.subtract(found, (*place, 0))).max() <= 1
     assert np.mean((logits > 0) == code) > np.mean((decode(image[None])[0] > 0) == code)
     assert np.mean((logits > 0) == code) > 0.95
 
 
+@pytest.mark.parametrize('degrees', [17, -40])
+def test_a_turned_picture_is_turned_back_and_read(degrees):
+    code = np.random.default_rng(2).integers(0, 2, 24)
+    image = np.asarray(Image.fromarray(picture(code)).rotate(degrees, Image.Resampling.BILINEAR))
+    found, logits = find_placement(image, decode)
+    assert found.side == SIZE and abs(found.degrees + degrees) <= 1
+    assert np.mean((logits > 0) == code) > 0.95 > np.mean((decode(image[None])[0] > 0) == code)
+
+
 def test_every_place_is_tried_once_and_lies_within():
-    tried = places(64, 2)
+    tried = parts(64, 2)
     assert len(tried) == len(set(tried)) > 500
-    for side, top, left in tried:
+    for side, top, left, degrees in tried:
+        assert degrees == 0
         assert 35 < side < 64 and 0 <= min(top, left) and max(top, left) + side <= 64
-    near = around((62, 2, 1), 64, 2)
-    assert (62, 2, 1) in near and (63, 1, 1) in near and all(max(top, left) + side <= 64 for side, top, left in near)
-    assert around((30, 1, 1), 32, 1) == [(30, 1, 1)]
+    near = around(Placement(62, 2, 1), 64, 2)
+    assert (62, 2, 1, 0) in near and (63, 1, 1, 0) in near
+    assert all(max(top, left) + side <= 64 for side, top, left, _ in near)
+    assert around(Placement(30, 1, 1), 32, 1) == [(30, 1, 1, 0)]
+
+
+def test_angles_in_both_directions_and_those_near():
+    degrees = [one.degrees for one in turns(64, 3)]
+    assert sorted(degrees) == [*range(-45, 0, 3), *range(3, 46, 3)]
+    assert [one.degrees for one in around(Placement(64, 0, 0, -12), 64, 2)] == [-14, -13, -12, -11, -10]
 
 
 def test_a_part_is_put_where_it_was_and_its_edge_repeated():
     image = picture(np.ones(24, int))
-    back = put_back(cropped(image, (32, 0, 0)), (16, 4, 10))
+    back = placed(cropped(image, (32, 0, 0)), Placement(16, 4, 10))
     assert back.shape == image.shape and back.dtype == np.uint8
     expected = np.asarray(Image.fromarray(image).resize((16, 16), Image.Resampling.BICUBIC))
     np.testing.assert_array_equal(back[4:20, 10:26], expected)
@@ -56,5 +74,6 @@ def test_a_part_is_put_where_it_was_and_its_edge_repeated():
 
 
 def test_words_and_sureness():
-    assert in_words((48, 6, 3), 64) == 'taken for a part: 75% of the side, 9% from the top, 5% from the left'
+    assert in_words(Placement(48, 6, 3), 64) == 'taken for a part: 75% of the side, 9% from the top, 5% from the left'
+    assert in_words(Placement(64, 0, 0, -12), 64) == 'turned back by -12°'
     assert sureness(np.array([-2.0, 4.0])) == 3
