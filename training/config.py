@@ -56,9 +56,11 @@ class Config:
     read_side: int = option(32, 'methods bound and adopted: pixels a side that the fingerprint is read at; larger '
                             'pictures are averaged down to it, a power of two', least=4)
     readout_units: int = option(256, "methods bound and adopted: width of the decoder's hidden layers", least=1)
-    sign_frequency: float = option(2.5, 'method adopted: how fast the signs of a mark change with the content of its '
+    sign_frequency: float = option(3.0, 'method adopted: how fast the signs of a mark change with the content of its '
                                    'picture: more, and marks are harder to move to pictures that look alike; less, and '
                                    'they survive more', above=0)
+    sign_components: int = option(24, 'method adopted: principal components of content that signs are made of: more, '
+                                  'and more tells pictures apart; fewer, and signs survive more', least=1, most=100)
     mark_psnr: float = option(33.0, "method adopted: strength of a user's marks in luma, as the PSNR in dB that they "
                               'alone would leave a picture at the size that is read', least=10, most=60)
     chroma_psnr: float = option(33.0, 'method adopted: likewise in chroma, which eyes and FID see least, and JPEG and '

@@ -1,11 +1,11 @@
-"""Signs of a picture's content: what they are computed from, whitened against NumPy, and what they survive."""
+"""Signs of a picture's content: what they are computed from, against NumPy, and what they survive."""
 import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image, ImageFilter
 
 from helpers import tiny_config
-from models.content import BORDER, CELLS, COMPONENTS, INNER, ContentSigns, cells
+from models.content import BORDER, CELLS, INNER, ContentSigns, cells
 
 
 def pictures(count, seed=0, size=64):
@@ -43,12 +43,16 @@ def signs():
     return layer
 
 
-def test_fitting_whitens(signs):
-    """Of the pictures' content, every projection has deviation 1 in the mean, and they hold what there is."""
+def test_projections_are_of_the_principal_components(signs):
+    """Each has deviation 1 in the mean, over the pictures, and sees of them what the first 24 eigenvectors do."""
     found = expected_cells(to_float(pictures(2000)))
     hashed = (found - signs.mean.numpy()) @ signs.projection.numpy()
     assert np.mean(np.square(hashed)) == pytest.approx(1, abs=0.1)
-    assert np.linalg.matrix_rank(signs.projection.numpy(), tol=1e-3) == min(COMPONENTS, INNER ** 2)
+    values, vectors = np.linalg.eigh(np.cov(found.T))
+    kept, left = vectors[:, -24:], vectors[:, :-24]
+    np.testing.assert_allclose(left.T @ signs.projection.numpy(), 0, atol=1e-4)
+    seen = kept.T @ signs.projection.numpy()                                        # each row alike: R is isotropic
+    assert np.var(seen, axis=1) == pytest.approx(1 / values[-24:].sum(), rel=0.5)
 
 
 def test_pictures_differ_and_signs_are_nearly_signs(signs):
