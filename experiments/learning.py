@@ -1,9 +1,11 @@
 """What makes fingerprints learned fast: an ablation, one factor at a time, as a table and a plot.
 
     python -m experiments.learning --config=quickstart --dataset=digits --seeds=0,1,2 --inception=GRAPH
+    python -m experiments.learning --config=adopted --init-from=PLAIN --variants='winner; winner, no warm start' --total-kimg=8
 
-Each variant in VARIANTS is the preset with other options, a run folder of its own in OUT. The same command again
-resumes, and adds what is new. OUT gets learning.jsonl (a line per run), learning.md and learning.png.
+Each variant is the preset with other options, a run folder of its own in OUT; the paper's settings are tried on networks of
+the preset's sizes, or of the generator that --init-from names. The same command again resumes, another adds its rows.
+OUT gets learning.jsonl (a line per run), learning.md and learning.png.
 """
 import dataclasses
 import json
@@ -16,8 +18,8 @@ from datasets.sources import find_dataset
 from dnnlib import cli
 from dnnlib.util import UsageError, UserError, append_json_line, atomic_file, make_folder, read_json_lines
 from metrics.base import Options, run_metric
-from models.presets import PRESETS
-from training.config import Plan, make_config
+from models.presets import ADOPTS, PRESETS
+from training.config import FIELDS, Plan, inherited, make_config
 from training.distribution import resolve_gpus
 from training.loop import METRICS, train
 from training.snapshot import Snapshot
@@ -25,37 +27,57 @@ from training.ticks import STATS
 
 GOAL = 0.9         # the bit accuracy whose kimg the table gives
 FID_IMAGES = 2000
+FORGED_IMAGES = 400
 
-# The same for all variants: a snapshot each 4 kimg, which is whole batches of 8, 16 and 32.
-CADENCE = dict(tick_kimg=4, snapshot_ticks=1, image_snapshot_ticks=4, keep_snapshots=1,
-               metrics='bit_accuracy,forgery')
+# The same for all variants.
+CADENCE = dict(snapshot_ticks=1, image_snapshot_ticks=4, keep_snapshots=1, metrics='bit_accuracy')
 
-# The settings of Yu et al. 2022 (arXiv 2012.08726), on the preset's networks, which are smaller.
-PAPER = dict(method='fingerprinted', mapping_layers=8, mapping_lrmul=0.01, signed_codes=False, embedding_gain=1.0,
-             lambda_latent=1.0, lambda_fingerprint='2', lambda_consistency='2', r1_gamma=100.0,
-             path_length_interval=4, path_length_weight=2.0, learning_rate=0.002, batch_size=32, ema_kimg=10.0)
+SIZES = ('latent_dim', 'fingerprint_bits', 'embedding_dim', 'fmap_base', 'fmap_max', 'read_side', 'readout_units')
+# The settings of Yu et al. 2022 (arXiv 2012.08726), which are the defaults, on networks that are smaller.
+PAPER = {field.name: field.default for field in FIELDS
+         if not field.metadata['may_change'] and field.name not in (*SIZES, 'seed', 'impl')}
 
-# {name: options in place of the preset's}
-VARIANTS = {
+# {variant: options in place of the preset's}: from the paper's settings up.
+PAPER_VARIANTS = {
     'paper': PAPER,
     'paper, one mapping layer': {**PAPER, 'mapping_layers': 1, 'mapping_lrmul': 1.0},
-    'paper, learning rate 0.005': {**PAPER, 'learning_rate': 0.005},
+    'paper, learning rate 0.005': {**PAPER, 'learning_rate': '0.005'},
     'paper, fingerprint weight 30': {**PAPER, 'lambda_fingerprint': '30'},
     'paper, R1 weight 2': {**PAPER, 'r1_gamma': 2.0},
     'paper, batch 8': {**PAPER, 'batch_size': 8},
     'paper, codes of -1 and 1': {**PAPER, 'signed_codes': True},
     'paper, embedding gain 0.3': {**PAPER, 'embedding_gain': 0.3},
-    'winner': {},
-    'winner, no sign maps': {'method': 'fingerprinted'},
-    'winner, no sign loss': {'lambda_sign': 0.0},
-    'winner, no sign teaching': {'sign_teaching': '0'},
-    'winner, weak carriers': {'carrier': 0.1},
-    'winner, no warm start': {'warm_start_images': 0},
-    'winner, embedding gain 1': {'embedding_gain': 1.0},
-    'winner, codes of 0 and 1': {'signed_codes': False},
-    'winner, batch 16': {'batch_size': 16},
-    'winner, learning rate 0.002': {'learning_rate': 0.002},
-    'winner, no consistency': {'lambda_consistency': '0'},
+}
+# From the winner down, by its method.
+WINNER_VARIANTS = {
+    'bound': {
+        'winner': {},
+        'winner, no sign maps': {'method': 'fingerprinted'},
+        'winner, no sign loss': {'lambda_sign': 0.0},
+        'winner, no sign teaching': {'sign_teaching': '0'},
+        'winner, weak carriers': {'carrier': 0.1},
+        'winner, no warm start': {'warm_start_images': 0},
+        'winner, embedding gain 1': {'embedding_gain': 1.0},
+        'winner, codes of 0 and 1': {'signed_codes': False},
+        'winner, batch 16': {'batch_size': 16},
+        'winner, learning rate 0.002': {'learning_rate': '0.002'},
+        'winner, no consistency': {'lambda_consistency': '0'},
+    },
+    'adopted': {
+        'winner': {},
+        'winner, no warm start': {'warm_start_images': 0},
+        'winner, no sign loss': {'lambda_sign': 0.0},
+        'winner, no sign teaching': {'sign_teaching': '0'},
+        'winner, one sign for the picture': {'sign_map': 1},
+        'winner, signs of all components': {'sign_components': 100},
+        'winner, slow signs': {'sign_frequency': 1.0},
+        'winner, content filter 4 wide': {'content_filters': 4},
+        'winner, luma alone': {'chroma_psnr': 60.0},
+        'winner, 6 dB weaker': {'mark_psnr': 41.0, 'chroma_psnr': 38.0},
+        'winner, batch 32': {'batch_size': 32},
+        'winner, learning rate 0.002': {'learning_rate': '0.002'},
+        'winner, Adam beta1 0': {'adam_beta1': 0.0},
+    },
 }
 
 COLUMNS = {'bit_accuracy': '{:.3f}', 'fid': '{:.2f}', 'forged': '{:.1%}', 'psnr': '{:.1f}', 'kimg_to_goal': '{}',
@@ -68,14 +90,23 @@ COLOURS = ('#1f77b4', '#ff7f0e', '#2ca02c', '#d62728', '#9467bd', '#8c564b', '#e
            '#17becf')
 
 
+WINNERS = [name for name, preset in PRESETS.items() if preset.options.get('method') in WINNER_VARIANTS]
+
+
+def variants_of(preset):
+    """{variant: options in place of the preset's}."""
+    return {**PAPER_VARIANTS, **WINNER_VARIANTS[PRESETS[preset].options['method']]}
+
+
 def make_parser():
     """The command line."""
     parser = cli.ArgumentParser(prog='experiments/learning.py', description=__doc__.split('\n')[0])
-    parser.add_argument('--config', choices=list(PRESETS), default='quickstart', help='preset of the winner')
+    parser.add_argument('--config', choices=WINNERS, default='quickstart', help='preset of the winner')
     parser.add_argument('--dataset', default='digits', help='a name under --data-dir or a folder')
     parser.add_argument('--data-dir', default='data', help='where datasets lie')
-    parser.add_argument('--variants', help='names, separated by semicolons (default: all); there are: '
-                        + '; '.join(VARIANTS))
+    parser.add_argument('--init-from', default='', help='with --config=adopted: the run whose generator is marked')
+    parser.add_argument('--variants', help='names, separated by semicolons (default: all). '
+                        + '. '.join(f'--config={preset}: {"; ".join(variants_of(preset))}' for preset in WINNERS))
     parser.add_argument('--seeds', default='0', help='comma-separated; each variant is trained with each')
     parser.add_argument('--total-kimg', type=int, default=48, help='length of each run')
     parser.add_argument('--inception', help='frozen Inception graph for FID (default: no FID)')
@@ -84,49 +115,60 @@ def make_parser():
     return parser
 
 
-def chosen(variants, seeds):
+def chosen(preset, variants, seeds):
     """[(variant, seed)] of the two flags' texts. Raises UsageError for a name or number that makes no sense."""
-    names = variants.split(';') if variants else list(VARIANTS)
+    there = variants_of(preset)
+    names = variants.split(';') if variants else list(there)
     names = [name.strip() for name in names]
     for name in names:
-        if name not in VARIANTS:
-            raise UsageError(f'there is no variant {name!r}; choose from {"; ".join(VARIANTS)}')
+        if name not in there:
+            raise UsageError(f'--config={preset} has no variant {name!r}; choose from {"; ".join(there)}')
     try:
         return [(name, int(seed)) for name in names for seed in seeds.split(',')]
     except ValueError:
         raise UsageError(f'--seeds={seeds}: must be whole numbers separated by commas, 0,1,2 for example') from None
 
 
-def make_plan(config, variant, seed, total_kimg, num_gpus, out):
-    """The Plan of one run. Raises UsageError if its options can't be trained."""
-    options = {**CADENCE, 'seed': seed, 'total_kimg': total_kimg, **VARIANTS[variant]}
+def make_plan(args, variant, seed, out):
+    """The Plan of one run of parsed flags. Raises UsageError if its options can't be trained."""
+    options = {**inherited(args.init_from), **CADENCE, 'seed': seed, 'total_kimg': args.total_kimg,
+               **variants_of(args.config)[variant]}
+    if options.get('method', args.config) in ADOPTS:
+        options['init_from'] = args.init_from
+    batch = options.get('batch_size', PRESETS[args.config].options['batch_size'])
+    options['tick_kimg'] = 2 if batch <= 16 else 4  # whole batches
     folder = variant.replace(', ', '-').replace(' ', '_')
-    return Plan(config, make_config(config, options), os.path.join(out, f'{folder}-{seed}'), num_gpus)
+    return Plan(args.config, make_config(args.config, options), os.path.join(out, f'{folder}-{seed}'), args.num_gpus)
 
 
 def learn(variant, plan, dataset, inception):
-    """Trains a variant, from where it is, measures FID if there is a graph, and returns its row.
+    """Trains a variant, from where it is, measures forgery, and FID if there is a graph, and returns its row.
 
     A run that can't go on, because of a NaN say, is a result too: its row says why in 'stopped'.
     """
     stopped = None
     try:
         train(plan, dataset)
+        measure_last(plan.run_dir, 'forgery', None, Options(num_images=FORGED_IMAGES))
         if inception:
-            measure_fid(plan.run_dir, dataset, inception)
+            measure_last(plan.run_dir, 'fid', dataset, Options(num_images=FID_IMAGES, inception=inception))
     except UserError as error:
         stopped = str(error)
     return {'variant': variant, 'seed': plan.config.seed, 'preset': plan.preset, 'run': plan.run_dir,
-            'stopped': stopped, **results(plan.run_dir)}
+            'adopted_kimg': adopted_kimg(plan.config.init_from), 'stopped': stopped, **results(plan.run_dir)}
 
 
-def measure_fid(run_dir, dataset, inception):
-    """Adds the last snapshot's FID to metrics.jsonl, if it is not there."""
+def adopted_kimg(run_dir):
+    """How long the generator was trained that a run begins with; None if it begins with none."""
+    return Snapshot(run_dir).kimg if run_dir else None
+
+
+def measure_last(run_dir, name, dataset, options):
+    """Adds a metric of the last snapshot to metrics.jsonl, if it is not there."""
     path, snapshot = os.path.join(run_dir, METRICS), Snapshot(run_dir)
-    if not any(record['metric'].startswith('fid') and record['kimg'] == snapshot.kimg
+    if not any(record['metric'].startswith(name) and record['kimg'] == snapshot.kimg
                for record in read_json_lines(path)):
-        options = Options(num_images=FID_IMAGES, inception=inception)
-        append_json_line(path, {'kimg': snapshot.kimg, **run_metric('fid', snapshot.model(), dataset, options)})
+        append_json_line(path, {'kimg': snapshot.kimg, **run_metric(name, snapshot.model(), dataset, options)})
 
 
 def results(run_dir):
@@ -159,6 +201,8 @@ def table(rows):
     for row in rows:
         cells = ['–' if row[name] is None else form.format(row[name]) for name, form in COLUMNS.items()]
         kimg = '–' if row['kimg'] is None else str(row['kimg'])
+        if row['adopted_kimg'] is not None:
+            kimg = f'{row["adopted_kimg"]} + {kimg}'
         lines.append([row['variant'], str(row['seed']), kimg + (' (stopped)' if row['stopped'] else ''), *cells])
     return '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)
 
@@ -212,10 +256,10 @@ def write_report(out, rows):
 
 
 def main(args):
-    pairs = chosen(args.variants, args.seeds)
+    pairs = chosen(args.config, args.variants, args.seeds)
     dataset = find_dataset(args.dataset, args.data_dir)
     out = args.out or os.path.join('results', f'learning-{dataset.name}-{args.config}')
-    plans = [(name, make_plan(args.config, name, seed, args.total_kimg, args.num_gpus, out)) for name, seed in pairs]
+    plans = [(name, make_plan(args, name, seed, out)) for name, seed in pairs]
     gpus = resolve_gpus(args.num_gpus)
     make_folder(out)
     rows = [row for row in read_json_lines(os.path.join(out, 'learning.jsonl'))

@@ -225,9 +225,13 @@ def to_record(config):
 
 
 def from_record(record, path):
-    """The Config of what `to_record` made, read from `path`. Raises UsageError if another version wrote it."""
+    """The Config of what `to_record` made, read from `path`. Raises UsageError if another version wrote it.
+
+    An option that is newer than the record, and that the run's method makes no use of, has its default.
+    """
     names = {field.name for field in FIELDS}
-    strange = sorted(set(record) ^ names)
+    unused = set(UNUSED.get(record.get('method'), ())) - set(record)
+    strange = sorted(set(record) ^ (names - unused))
     if strange:
         raise UsageError(f'{path} was written by another version of this project (option {strange[0]}); '
                          'use that version for this run, or train it anew')

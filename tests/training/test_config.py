@@ -85,6 +85,19 @@ def test_a_run_of_another_version_is_named():
         from_record(record, 'x.json')
 
 
+def test_an_option_newer_than_a_run_counts_only_if_its_method_uses_it():
+    """A finished generator outlives what is added for other methods."""
+    for method, name, taken in (('stylegan2', 'sign_components', True), ('stylegan2', 'r1_gamma', False),
+                                ('adopted', 'sign_components', False)):
+        record = to_record(make_config('stylegan2', {'method': method}))
+        del record[name]
+        if taken:
+            assert getattr(from_record(record, 'x.json'), name) == getattr(Config(), name)
+        else:
+            with pytest.raises(UsageError, match=f'written by another version.*{name}'):
+                from_record(record, 'x.json')
+
+
 def test_what_a_continued_run_may_change():
     """Nothing that changes what a step computes, but for the order of its sums."""
     assert {field.name for field in FIELDS if field.metadata['may_change']} == {
