@@ -1,11 +1,11 @@
 """What makes fingerprints learned fast: an ablation, one factor at a time, as a table and a plot.
 
     python -m experiments.learning --config=quickstart --dataset=digits --seeds=0,1,2 --inception=GRAPH
-    python -m experiments.learning --config=adopted --init-from=PLAIN --variants='winner; winner, no warm start' --total-kimg=8
+    python -m experiments.learning --config=adopted --init-from=PLAIN --dataset=DATASET --variants=winner --total-kimg=8
 
-Each variant is the preset with other options, a run folder of its own in OUT; the paper's settings are tried on networks of
-the preset's sizes, or of the generator that --init-from names. The same command again resumes, another adds its rows.
-OUT gets learning.jsonl (a line per run), learning.md and learning.png.
+Each variant is the preset with other options, a run folder of its own in OUT; the paper's settings are tried on
+networks of the preset's sizes, or of those of the generator that --init-from names. The same command again resumes,
+another adds its rows. OUT gets learning.jsonl (a line per run), learning.md and learning.png.
 """
 import dataclasses
 import json
@@ -19,7 +19,7 @@ from dnnlib import cli
 from dnnlib.util import UsageError, UserError, append_json_line, atomic_file, make_folder, read_json_lines
 from metrics.base import Options, run_metric
 from models.presets import ADOPTS, PRESETS
-from training.config import FIELDS, Plan, inherited, make_config
+from training.config import FIELDS, Plan, check_initial, inherited, make_config
 from training.distribution import resolve_gpus
 from training.loop import METRICS, train
 from training.snapshot import Snapshot
@@ -131,14 +131,16 @@ def chosen(preset, variants, seeds):
 
 def make_plan(args, variant, seed, out):
     """The Plan of one run of parsed flags. Raises UsageError if its options can't be trained."""
-    options = {**inherited(args.init_from), **CADENCE, 'seed': seed, 'total_kimg': args.total_kimg,
-               **variants_of(args.config)[variant]}
-    if options.get('method', args.config) in ADOPTS:
+    preset, changes = PRESETS[args.config].options, variants_of(args.config)[variant]
+    tick_kimg = 2 if {**preset, **changes}['batch_size'] <= 16 else 4  # whole batches
+    options = {**preset, **inherited(args.init_from), **CADENCE, 'tick_kimg': tick_kimg, 'seed': seed,
+               'total_kimg': args.total_kimg, **changes}
+    if options['method'] in ADOPTS:
         options['init_from'] = args.init_from
-    batch = options.get('batch_size', PRESETS[args.config].options['batch_size'])
-    options['tick_kimg'] = 2 if batch <= 16 else 4  # whole batches
     folder = variant.replace(', ', '-').replace(' ', '_')
-    return Plan(args.config, make_config(args.config, options), os.path.join(out, f'{folder}-{seed}'), args.num_gpus)
+    config = make_config(args.config, options)
+    check_initial(config)
+    return Plan(args.config, config, os.path.join(out, f'{folder}-{seed}'), args.num_gpus)
 
 
 def learn(variant, plan, dataset, inception):

@@ -9,8 +9,8 @@ with C the first `sign_components` components and R drawn so that each h has var
 Low frequencies survive what pictures go through, so that the decoder computes the signs from the picture that it is
 given, and needs no pilot. The sine makes the signs of two pictures that look alike differ: they agree in the mean as
 exp(−ω² |h − h'|² / 2), while they would agree as the angle between h and h' without it. The middle, because crops
-and turns leave it. Components keep their variances: what a perturbation changes is much the same in all of them, so that
-whitened ones would bring in more of it than they tell pictures apart.
+and turns leave it. Components keep their variances: what a perturbation changes is much the same in all of them, so
+that whitened ones would bring in more of it than they tell pictures apart.
 """
 import numpy as np
 import tensorflow as tf

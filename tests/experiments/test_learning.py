@@ -6,38 +6,83 @@ from PIL import Image
 
 from dnnlib.util import UsageError, UserError, append_json_line, read_json_lines
 from experiments import learning
-from experiments.learning import VARIANTS, chosen, main, make_parser, make_plan, place, plot, results, table
-from helpers import TINY, write_dataset
+from experiments.learning import (
+    PAPER_VARIANTS,
+    WINNER_VARIANTS,
+    chosen,
+    main,
+    make_parser,
+    make_plan,
+    place,
+    plot,
+    results,
+    table,
+    variants_of,
+)
+from helpers import TINY, save_run, write_dataset
+from models.presets import PRESETS
+from training.config import FIELDS
 
-ROW = dict(variant='paper', seed=0, kimg=8, stopped=None, bit_accuracy=0.95, fid=None, forged=0.005, psnr=28.14,
-           kimg_to_goal=8, seconds=61.2, curve=[[4, 0.75], [8, 0.95]])
+ROW = dict(variant='paper', seed=0, kimg=8, adopted_kimg=None, stopped=None, bit_accuracy=0.95, fid=None, forged=0.005,
+           psnr=28.14, kimg_to_goal=8, seconds=61.2, curve=[[4, 0.75], [8, 0.95]])
 
 
-def test_every_variant_can_be_trained_on_both_presets():
-    for preset in ('quickstart', 'bound'):
-        for name in VARIANTS:
-            plan = make_plan(preset, name, 3, 48, 0, 'out')
-            assert plan.config.seed == 3 and plan.config.total_kimg == 48
-    folders = {make_plan('quickstart', name, 0, 48, 0, 'out').run_dir for name in VARIANTS}
-    assert len(folders) == len(VARIANTS)
+def flags(*texts):
+    return make_parser().parse_args(texts)
 
 
-def test_variants_differ_from_their_base_in_one_factor():
-    one_factor = {'paper, one mapping layer': 2}  # whose learning rate multiplier belongs to the depth
-    for name, options in VARIANTS.items():
+@pytest.fixture(scope='module')
+def plain_run(tmp_path_factory):
+    return save_run(str(tmp_path_factory.mktemp('learning') / 'plain'), method='stylegan2', fmap_max=24)
+
+
+@pytest.mark.parametrize('preset', ['quickstart', 'bound', 'adopted'])
+def test_every_variant_can_be_trained(preset, plain_run):
+    args = flags(f'--config={preset}', *([f'--init-from={plain_run}'] if preset == 'adopted' else []))
+    plans = {name: make_plan(args, name, 3, 'out') for name in variants_of(preset)}
+    for name, plan in plans.items():
+        assert plan.config.seed == 3 and plan.config.total_kimg == 48
+        assert plan.config.method == ('fingerprinted' if name.startswith('paper') or name == 'winner, no sign maps'
+                                      else PRESETS[preset].options['method'])
+        if preset == 'adopted':
+            assert plan.config.fmap_max == 24
+            assert plan.config.init_from == ('' if name.startswith('paper') else plain_run)
+    assert len({plan.run_dir for plan in plans.values()}) == len(plans)
+
+
+def test_the_papers_settings_are_config_es():
+    plan = make_plan(flags('--config=bound'), 'paper', 0, 'out')
+    sizes = {'fingerprint_bits': 128, 'embedding_dim': 256, 'fmap_base': 1024, 'fmap_max': 64, 'latent_dim': 64,
+             'readout_units': 512}
+    changed = {field.name for field in FIELDS if not field.metadata['may_change']
+               and getattr(plan.config, field.name) != field.default}
+    assert changed == set(sizes) - {'fingerprint_bits'}
+    assert {name: getattr(plan.config, name) for name in sizes} == sizes
+
+
+def test_a_generator_must_be_named():
+    with pytest.raises(UsageError, match='name a run folder of --method=stylegan2 by --init-from'):
+        make_plan(flags('--config=adopted'), 'winner', 0, 'out')
+
+
+@pytest.mark.parametrize('variants', [PAPER_VARIANTS, *WINNER_VARIANTS.values()])
+def test_variants_differ_from_their_base_in_one_factor(variants):
+    # A learning rate multiplier belongs to the depth; strengths in luma and chroma go together.
+    factors = {'paper, one mapping layer': 2, 'winner, 6 dB weaker': 2}
+    for name, options in variants.items():
         if ', ' in name:
-            base = VARIANTS[name.split(', ')[0]]
+            base = variants[name.split(', ')[0]]
             changed = [key for key in {**base, **options} if base.get(key) != options.get(key)]
-            assert len(changed) == one_factor.get(name, 1), name
+            assert len(changed) == factors.get(name, 1), name
 
 
 def test_choosing():
-    assert chosen('paper; winner', '0,2') == [('paper', 0), ('paper', 2), ('winner', 0), ('winner', 2)]
-    assert len(chosen(None, '1')) == len(VARIANTS)
-    with pytest.raises(UsageError, match="no variant 'nope'; choose from paper; "):
-        chosen('nope', '0')
+    assert chosen('bound', 'paper; winner', '0,2') == [('paper', 0), ('paper', 2), ('winner', 0), ('winner', 2)]
+    assert len(chosen('adopted', None, '1')) == len(variants_of('adopted'))
+    with pytest.raises(UsageError, match="--config=bound has no variant 'nope'; choose from paper; "):
+        chosen('bound', 'nope', '0')
     with pytest.raises(UsageError, match='--seeds=a: must be whole numbers'):
-        chosen('paper', 'a')
+        chosen('bound', 'paper', 'a')
 
 
 def test_results_are_read_from_the_run_folder(tmp_path):
@@ -55,9 +100,10 @@ def test_results_are_read_from_the_run_folder(tmp_path):
 
 
 def test_the_table():
-    lines = table([ROW, {**ROW, 'stopped': 'NaN', 'kimg_to_goal': None}]).splitlines()
+    lines = table([ROW, {**ROW, 'stopped': 'NaN', 'kimg_to_goal': None}, {**ROW, 'adopted_kimg': 40}]).splitlines()
     assert lines[2] == '| paper | 0 | 8 | 0.950 | – | 0.5% | 28.1 | 8 | 61 |'
     assert lines[3] == '| paper | 0 | 8 (stopped) | 0.950 | – | 0.5% | 28.1 | – | 61 |'
+    assert lines[4] == '| paper | 0 | 40 + 8 | 0.950 | – | 0.5% | 28.1 | 8 | 61 |'
     assert {line.count('|') for line in lines} == {10}
 
 
@@ -74,21 +120,21 @@ def test_the_plot_has_each_point_in_its_place():
 def test_runs_are_trained_resumed_and_reported(tmp_path, monkeypatch, capsys):
     images = np.random.default_rng(0).integers(0, 256, [48, 16, 16, 3]).astype(np.uint8)
     write_dataset(str(tmp_path / 'noise'), 'noise', 'random pixels', images[:40], images[40:])
-    tiny = {**TINY, 'method': 'fingerprinted', 'metrics': 'bit_accuracy,forgery', 'metric_images': 8,
+    tiny = {**TINY, 'method': 'fingerprinted', 'metrics': 'bit_accuracy', 'metric_images': 8,
             'path_length_interval': 0}
     del tiny['total_kimg']
-    monkeypatch.setattr(learning, 'VARIANTS', {'small': tiny, 'stuck': tiny})
+    monkeypatch.setattr(learning, 'variants_of', lambda preset: {'small': tiny, 'stuck': tiny})
+    monkeypatch.setattr(learning, 'FORGED_IMAGES', 8)
     out = tmp_path / 'out'
     (out / 'stuck-0').mkdir(parents=True)
     (out / 'stuck-0' / 'training_options.json').write_text('{"config": {}}')  # another configuration, so it can't go on
     (out / 'stuck-0' / 'snapshots').mkdir()
     (out / 'stuck-0' / 'snapshots' / 'snapshot-1.index').write_text('')
-    flags = [f'--dataset={tmp_path}/noise', f'--out={out}', '--num-gpus=0', '--total-kimg=1']
-    main(make_parser().parse_args([*flags, '--variants=small']))
+    common = [f'--dataset={tmp_path}/noise', f'--out={out}', '--num-gpus=0', '--total-kimg=1']
+    main(make_parser().parse_args([*common, '--variants=small']))
     with pytest.raises(UserError, match='1 of 2 runs stopped early; the first: stuck, seed 0: .*another configuration'):
-        main(make_parser().parse_args([*flags, '--variants=small;stuck']))
+        main(make_parser().parse_args([*common, '--variants=small;stuck']))
     printed = capsys.readouterr().out
-    assert 'kimg 1  forgery 8 bits cannot name one of 100 users at 1e-3, ' in printed
     assert f'resuming {out}/small-0 at 1 kimg' in printed
     rows = read_json_lines(out / 'learning.jsonl')
     assert [row['variant'] for row in rows] == ['small', 'stuck'] and rows[0]['stopped'] is None

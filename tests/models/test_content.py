@@ -5,7 +5,7 @@ import tensorflow as tf
 from PIL import Image, ImageFilter
 
 from helpers import tiny_config
-from models.content import BORDER, CELLS, INNER, ContentSigns, cells
+from models.content import BORDER, CELLS, ContentSigns, cells
 
 
 def pictures(count, seed=0, size=64):
