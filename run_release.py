@@ -80,6 +80,8 @@ def make_parser():
                            'more, and a second of CPU or more an image')
     attribute.add_argument('--alignments', action='store_true', help='try each image mirrored, turned by quarters and '
                            'inverted as well, which edits hide a fingerprint; p-values are corrected for all 16')
+    attribute.add_argument('--collusion', action='store_true', help='look for two users who combined their instances '
+                           'or pictures, by the bits that their codes share; at --fpr too, corrected for all pairs')
     attribute.add_argument('--soft', action='store_true', help='let bits count by how surely they were read; choose it '
                            'before looking, or double the p-values')
     attribute.add_argument('--together', action='store_true', help='these images are known to be of one source: one '
@@ -176,9 +178,10 @@ def attribute_command(args):
     inputs = Inputs(args.image)
     registry = books.open_registry(args)
     from release.attribute import Attributor  # here, since it takes seconds to import
-    from release.results import Tally, attribution_lines, bits_needed, exit_code
+    from release.results import Tally, attribution_lines, bits_needed, exit_code, pairs_findable
     from release.resume import growing_file, remaining
-    attributor, tally = Attributor(args.run, registry, args.alignments, args.soft, args.search), Tally()
+    attributor, tally = Attributor(args.run, registry, args.alignments, args.soft, args.search,
+                                   args.collusion), Tally()
     form = 'json' if args.json else 'csv' if args.csv else 'text'
     context = {'fpr': args.fpr, **attributor.provenance}
     users, num_bits = len(attributor.codes), attributor.codes.num_bits
@@ -189,8 +192,9 @@ def attribute_command(args):
         for line in attribution_lines(results, form, context, tally):
             print(line, file=file, flush=True)
     left_out = f', {inputs.others} other files in folders and archives left out' if inputs.others else ''
-    needed = '' if args.soft else f'; {bits_needed(num_bits, users, args.fpr, len(attributor.alignments))}'
-    print(f'{tally.summary()}{left_out}{needed}', file=sys.stdout if args.out or form == 'text' else sys.stderr)
+    needed = '' if args.soft else f'; {bits_needed(num_bits, users, args.fpr, attributor.tried)}'
+    pairs = f'; {pairs_findable(attributor, args.fpr)}' if args.collusion else ''
+    print(f'{tally.summary()}{left_out}{needed}{pairs}', file=sys.stdout if args.out or form == 'text' else sys.stderr)
     return exit_code(tally)
 
 

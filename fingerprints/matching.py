@@ -14,7 +14,7 @@ from fingerprints.statistics import check_fpr, corrected, p_value, threshold
 USERS_AT_ONCE = 1 << 14  # 16,384 codes of 128 bits as float32 are 8 MiB
 IMAGES_AT_ONCE = 64      # their scores, 4 MiB
 
-NAMED, NOBODY, SEVERAL, TIE, UNREACHABLE = 'named', 'nobody', 'several', 'tie', 'unreachable'
+NAMED, NOBODY, SEVERAL, TIE, UNREACHABLE, PAIR = 'named', 'nobody', 'several', 'tie', 'unreachable', 'pair'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +40,8 @@ class Attribution:
 
     user: the user named; None unless exactly one user's code reaches the threshold.
     reason: why. 'named'; 'nobody' reaches the threshold; 'several' do, which points to collusion or forgery; 'tie',
-        several do and the two best agree equally well; 'unreachable', if all bits would not suffice for so many users.
+        several do and the two best agree equally well; 'unreachable', if all bits would not suffice for so many users;
+        'pair' where fewer than two do and a pair was found (fingerprints.pairs).
     best_user, matching: the user whose code agrees most (of equals, the first), and in how many of `num_bits` bits.
     p_value: the chance that any of `users` codes agrees this well by luck, for an image that stems from none of them;
         or, if asked for, for all images and alignments tried.

@@ -13,7 +13,8 @@ from dnnlib.util import progress
 from dnnlib.version import VERSION
 from fingerprints.codes import packed
 from fingerprints.evidence import soft_weights
-from fingerprints.matching import Attribution, PackedCodes, attribute
+from fingerprints.matching import PAIR, Attribution, PackedCodes, attribute
+from fingerprints.pairs import Pair, PairSearch
 from fingerprints.registry import Registry
 from release.alignments import ALIGNMENTS, AS_IT_IS, best_alignment, combined
 from release.inputs import Input
@@ -32,6 +33,7 @@ class Result:
     sha256: of the file's bytes; None if they could not be read.
     alignment: the version of the picture that it holds for, if several were tried or it had to be scaled.
     tried: in how many versions; p-value and threshold are corrected for them.
+    pair: two users whose codes together explain that version, if pairs were looked for.
     images: of a result for pictures of one source, each one's {'image', 'sha256'}; sha256 is then that of theirs,
         written one after the other.
     revoked: for users in the attribution whose instances are revoked, when they were: {name: UTC, ISO 8601}.
@@ -43,6 +45,7 @@ class Result:
     alignment: Optional[str] = None
     revoked: dict[str, str] = dataclasses.field(default_factory=dict)
     tried: int = 1
+    pair: Optional[Pair] = None
     images: tuple[dict[str, Any], ...] = ()
 
     def record(self) -> dict[str, Any]:
@@ -51,8 +54,9 @@ class Result:
         if self.error:
             return {'image': name, 'sha256': self.sha256, 'error': self.error}
         images = {'images': list(self.images)} if self.images else {}
+        pair = dataclasses.asdict(self.pair) if self.pair else None
         return {'image': name, 'sha256': self.sha256, **dataclasses.asdict(self.attribution),
-                'alignment': self.alignment, 'tried': self.tried, 'revoked': self.revoked, **images}
+                'alignment': self.alignment, 'tried': self.tried, 'revoked': self.revoked, 'pair': pair, **images}
 
 
 def recorded_name(path: str) -> str:
@@ -64,32 +68,36 @@ class Attributor:
     """Names the users of image files, for one run and its registry.
 
     provenance: what every result rests on: the digest of the model (the snapshot that the instances came from), that
-        snapshot's kimg, the version of this project, in how many alignments each picture is tried, and whether bits
-        count by how surely they were read.
+        snapshot's kimg, the version of this project, in how many alignments each picture is tried, whether bits count
+        by how surely they were read, whether places of crops and pairs of users were looked for.
 
-    snapshot: the instances' model.
+    snapshot: the instances' model. tried: in how many versions a picture of the model's size is looked at.
 
     Args:
         run_dir: the training run. registry: who has an instance.
         align: try each picture mirrored, turned and inverted as well (release.alignments).
         soft: count bits by how surely they were read (fingerprints.matching.attribute).
         search: look for how each picture lay in the model's, a part of which or turned it may be (release.search).
+        collusion: look for two users who combined theirs (fingerprints.pairs).
 
     Raises:
-        UserError: an empty registry, or one of another model than the run's.
+        UserError: an empty registry, or one of another model than the run's; pairs of too many users.
     """
 
     def __init__(self, run_dir: str, registry: Registry, align: bool = False, soft: bool = False,
-                 search: bool = False):
+                 search: bool = False, collusion: bool = False):
         self.snapshot = snapshot = released_snapshot(run_dir, registry)
         self.model = snapshot.model(BATCH)
         self.names, codes = registry.codes(snapshot.digest)
         self.codes = PackedCodes(packed(codes), codes.shape[1])
         self.soft, self.search = soft, search
+        self.pairs = PairSearch(self.names, self.codes) if collusion else None
         self.revoked = {user.name: user.revoked_at for user in registry.list() if user.revoked_at}
         self.alignments = ALIGNMENTS if align else {AS_IT_IS: ALIGNMENTS[AS_IT_IS]}
+        self.tried = len(self.alignments) + search
         self.provenance = {'model_digest': snapshot.digest, 'snapshot_kimg': snapshot.kimg, 'version': VERSION,
-                           'alignments': len(self.alignments), 'soft': soft, 'search': search}
+                           'alignments': len(self.alignments), 'soft': soft, 'search': search,
+                           'collusion': collusion}
 
     def __call__(self, inputs: Iterable[Union[str, Input]], fpr: float) -> Iterator[Result]:
         """Yields a Result per input, in order. A file that can't be read has an error, and the rest goes on.
@@ -123,7 +131,7 @@ class Attributor:
             whole = Result(f'{len(images)} images together', sha256=digest.hexdigest(), images=tuple(images))
             rows = np.stack(list(votes.values())).astype(np.float64)
             found = attribute(rows, self.names, self.codes, fpr, num_alignments=len(rows), soft=self.soft)
-            yield self._with(whole, list(votes), found)
+            yield self._with(whole, list(votes), found, rows, fpr)
 
     def _votes(self, versions):
         """{choice: soft weights [num_bits]}: what one picture says of each bit, its version chosen in several ways.
@@ -179,17 +187,26 @@ class Attributor:
             rows = np.stack([row for number in chosen for row in found[number].values()])
             attributions = attribute(rows, self.names, self.codes, fpr, num_alignments=tried, soft=self.soft)
             for start, number in enumerate(chosen):
-                several = attributions[start * tried:(start + 1) * tried]
+                own = slice(start * tried, (start + 1) * tried)
                 alignments = [combined(*key) for key in found[number]]
-                results[number] = self._with(results[number], alignments, several)
+                results[number] = self._with(results[number], alignments, attributions[own], rows[own], fpr)
         return results
 
-    def _with(self, result, alignments, found):
+    def _with(self, result, alignments, found, rows, fpr):
         number, attribution = best_alignment(found)
+        pair = None
+        if self.pairs:
+            shown = {one: self.pairs(row, fpr, len(rows)) for one, row in enumerate(rows)}
+            best = min(filter(shown.get, shown), key=lambda one: shown[one].p_value, default=None)
+            if best is not None:
+                number, pair = best, shown[best]
+                if len(attribution.over_threshold) < 2:
+                    attribution = dataclasses.replace(found[best], user=None, reason=PAIR,
+                                                      over_threshold=attribution.over_threshold)
         alignment = None if alignments == [AS_IT_IS] else alignments[number]
-        return dataclasses.replace(result, attribution=attribution, alignment=alignment,
-                                   revoked=self._revoked(attribution), tried=len(found))
+        return dataclasses.replace(result, attribution=attribution, alignment=alignment, pair=pair,
+                                   revoked=self._revoked(attribution, pair), tried=len(found))
 
-    def _revoked(self, attribution):
-        said = {attribution.user, *attribution.over_threshold}
+    def _revoked(self, attribution, pair):
+        said = {attribution.user, *attribution.over_threshold, *(pair.involved if pair else ())}
         return {name: when for name, when in self.revoked.items() if name in said}

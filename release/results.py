@@ -8,14 +8,14 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Optional
 
 from dnnlib.util import printable, quoted
-from fingerprints.matching import NAMED, NOBODY, TIE, UNREACHABLE
+from fingerprints.matching import NAMED, NOBODY, PAIR, TIE, UNREACHABLE
 from fingerprints.statistics import threshold
-from release.attribute import Result
+from release.attribute import Attributor, Result
 
 COLUMNS = ('image', 'sha256', 'reason', 'user', 'revoked', 'matching', 'num_bits', 'threshold', 'p_value', 'users',
            'over_threshold', 'best_user', 'second_user', 'second_matching', 'weight',
            'weight_needed', 'weight_total', 'fpr', 'model_digest', 'snapshot_kimg',
-           'version', 'alignment', 'tried', 'alignments', 'error')
+           'version', 'alignment', 'tried', 'alignments', 'pair', 'pair_p_value', 'error')
 
 ERROR = 'error'
 
@@ -27,14 +27,17 @@ def as_text(result: Result, context: dict[str, Any]) -> str:
     found = result.attribution
     tried = f', {result.alignment}' if result.alignment else ''
     weight = '' if found.weight is None else f', {found.weight / found.weight_total:.1%} by weight'
-    return (f'{quoted(result.path)}: {_verdict(result)}{tried}  {found.matching} of {found.num_bits} bits '
-            f'match{weight}  p {found.p_value:.2g}, corrected for {_tried(found.users, result.tried)}')
+    said = f'{_verdict(result)}{_together(result)}{tried}'
+    return (f'{quoted(result.path)}: {said}  {found.matching} of {found.num_bits} bits match{weight}  p '
+            f'{found.p_value:.2g}, corrected for {_tried(found.users, result.tried)}')
 
 
 def _verdict(result):
     found = result.attribution
     if found.reason == NAMED:
         return f'user {_with_state(result, found.user)}'
+    if found.reason == PAIR:
+        return 'no user'
     if found.reason == NOBODY:
         return f'no user (nearest {found.best_user}, {_needed(found)} needed)'
     if found.reason == UNREACHABLE:
@@ -43,6 +46,18 @@ def _verdict(result):
     equal = ', the best two in equally many bits' if found.reason == TIE else ''
     return (f'no user, for {len(found.over_threshold)} reach the {_needed(found, " bits")} needed{equal}: {users} '
             f'(collusion or forgery?)')
+
+
+def _together(result):
+    """What is said of a pair: its users, the bits they share, and how many pairs with whom else reach the rate."""
+    pair = result.pair
+    if pair is None:
+        return ''
+    users = ' and '.join(_with_state(result, name) for name in pair.users)
+    more = f', with {pair.found - 1} more pairs of {", ".join(pair.involved)}' if pair.found > 1 else ''
+    also = 'but' if result.attribution.reason == PAIR else 'and'
+    return (f', {also} two together: {users}, in {pair.matching} of the {pair.agreeing} bits that their codes share, p '
+            f'{pair.p_value:.2g}{more} (collusion or forgery?); alone nearest {result.attribution.best_user}')
 
 
 def _needed(found, bits=' bits are'):
@@ -66,6 +81,8 @@ def as_csv(result: Result, context: dict[str, Any]) -> str:
     name = printable(record['image'])
     record['image'] = f'./{name}' if name[:1] in ('=', '+', '-', '@') else name
     record['over_threshold'] = ' '.join(record.get('over_threshold', ()))
+    pair = record.get('pair')
+    record['pair'], record['pair_p_value'] = (' '.join(pair['users']), pair['p_value']) if pair else (None, None)
     record['revoked'] = ' '.join(f'{name} {when}' for name, when in record.get('revoked', {}).items())
     return _csv_line([record.get(column) for column in COLUMNS])
 
@@ -124,6 +141,12 @@ def bits_needed(num_bits: int, users: int, fpr: float, num_alignments: int = 1) 
     remedy = f'the strictest rate possible is {_rounded_up(reachable)}' if reachable < 1 else 'no rate is possible'
     return (f'{num_bits} bits are too few for {tried} at --fpr={fpr:g}, no image can be named: '
             f'{remedy}; a model for this rate needs {least} bits or more')
+
+
+def pairs_findable(attributor: Attributor, fpr: float) -> str:
+    """One line: how many of all pairs of users could be found, if they combined their instances."""
+    findable, pairs = attributor.pairs.findable(fpr, attributor.tried)
+    return f'{findable:,} of {pairs:,} pair{"" if pairs == 1 else "s"} of users could be found at this rate'
 
 
 def _tried(users, alignments):

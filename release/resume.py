@@ -11,14 +11,18 @@ from release.attribute import recorded_name
 from release.inputs import Input
 from release.results import ERROR, Tally
 
+BEGINNING = '{"image": "'  # of every line
+
 
 @contextlib.contextmanager
 def growing_file(path: str) -> Iterator[TextIO]:
-    """Opens a file to read and append to, which is made if absent; a half-written line at its end is cut off.
+    """Opens a file to read and append to, which is made if absent. Nothing in it is changed.
 
     Raises:
-        UserError: another command is writing it, or it can't be opened.
+        UserError: another command is writing it, it is no regular file, or it can't be opened.
     """
+    if os.path.lexists(path) and not os.path.isfile(path):
+        raise UserError(f'{path} cannot be written (not a regular file); choose another file')
     try:
         file = open(path, 'a+', encoding='utf-8', errors='replace')
     except OSError as error:
@@ -28,7 +32,6 @@ def growing_file(path: str) -> Iterator[TextIO]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UserError(f'{path} is being written by another command; wait, or choose another file') from None
-        os.truncate(path, _whole_lines(path))
         yield file
 
 
@@ -42,6 +45,8 @@ def remaining(file: TextIO, inputs: Iterable[Input], context: dict[str, Any], us
               tally: Tally) -> Iterator[Input]:
     """The inputs that the file has no line for yet; those it has are counted in `tally`.
 
+    A half-written line at its end is cut off, once all before it is known to be of this attribution.
+
     Args:
         file: of `growing_file`; lines as `release.results.as_json` writes them, one per input in order.
         inputs: all of them. context, users: what every line must rest on.
@@ -52,6 +57,10 @@ def remaining(file: TextIO, inputs: Iterable[Input], context: dict[str, Any], us
     inputs = iter(inputs)
     file.seek(0)
     for number, line in enumerate(file, 1):
+        if not line.endswith('\n'):
+            _check_half(file.name, number, line)
+            os.truncate(file.name, _whole_lines(file.name))
+            break
         record = _parsed(file.name, number, line)
         one = next(inputs, None)
         if one is None or record['image'] != recorded_name(one.path):
@@ -71,6 +80,11 @@ def _parsed(path, number, line):
     except ValueError:
         pass
     raise UserError(f'{path}, line {number}, is no result of attribute --json; choose another file')
+
+
+def _check_half(path, number, line):
+    if not line.startswith(BEGINNING[:len(line)]):
+        raise UserError(f'{path}, line {number}, is no result of attribute --json; choose another file')
 
 
 def _check_context(path, number, record, expected):

@@ -10,6 +10,7 @@ from release.warmup import BATCH_SIZES
 
 MODELS, BATCHING = 'models.config', 'batching.config'
 DECODER = 'decoder'
+HEADER = '# Written by serve-config, which replaces this file.\n'
 DELAY = 2000   # microseconds that a request waits for others to share its batch
 QUEUE = 100    # batches that wait at most; further requests are refused
 
@@ -32,12 +33,17 @@ def write_serving_config(registry: Registry, out: str, instances: Optional[str] 
 
     Args:
         registry: who has an instance.
-        out: a folder, made if absent; both files are replaced.
+        out: a folder, made if absent; both files are replaced, if they begin with HEADER.
         instances: the folder of all instances; where they were issued if not given.
         base: the folder of all instances as the server sees it, such as /models; `instances` if not given.
         decoder: the folder of an exported decoder as the server sees it, to be served too.
         threads: how many batches are drawn at once: as many as the server has cores.
+
+    Raises:
+        UserError: a file is there that was not written so; an instance has the decoder's name.
     """
+    for name in (BATCHING, MODELS):
+        _check_own(os.path.join(out, name))
     live = [one for one in registry.list() if one.state == ISSUED]
     checked = {one.name: _wrong(one, _folder(one, instances)) for one in progress(live, desc='check', unit='instance')}
     served = [one for one in live if not checked[one.name]]
@@ -49,9 +55,22 @@ def write_serving_config(registry: Registry, out: str, instances: Optional[str] 
     make_folder(out)
     for name, text in ((BATCHING, batching_config(threads)), (MODELS, _listed(models))):
         with atomic_file(os.path.join(out, name)) as file:
-            file.write(text)
+            file.write(HEADER + text)
     revoked = tuple(one.name for one in registry.list() if one.state != ISSUED)
     return Served(tuple(one.name for one in served), revoked, {name: why for name, why in checked.items() if why})
+
+
+def _check_own(path):
+    if not os.path.lexists(path):
+        return
+    try:
+        with open(path, errors='replace') as file:
+            own = file.read(len(HEADER)) == HEADER
+    except OSError:
+        own = False
+    if not own:
+        raise UserError(f'{path} was not written by serve-config, which would replace it; move it away, or choose '
+                        'another folder with --out')
 
 
 def batching_config(threads: int) -> str:

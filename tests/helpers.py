@@ -72,6 +72,27 @@ def write_dataset(path, name, source, train_images, eval_images, skipped=None):
     return write_stream(path, name, source, images(), lambda index: splits[-1], skipped)
 
 
+def leave_reservation(registry, name, model_digest, num_bits):
+    """What a command on another machine leaves that was killed while it exported an instance."""
+    import pytest
+
+    from fingerprints.registry import Registry
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr('fingerprints.registry.this_process', lambda: {'host': 'elsewhere', 'pid': 7, 'started': None})
+        patch.setattr(Registry, '_abandon', lambda *arguments: None)
+        with pytest.raises(RuntimeError), registry.issue(name, model_digest, num_bits):
+            raise RuntimeError
+
+
+def old_registry(path):
+    """A registry as an older program left it."""
+    import contextlib
+    import sqlite3
+    with open(os.path.join(ROOT, 'tests/fingerprints/registry_version_2.sql')) as file, contextlib.closing(
+            sqlite3.connect(path)) as connection:
+        connection.executescript(file.read())
+
+
 def make_registry(location, model_digest, codes):
     """A registry whose users have these codes {name: bits}: the operating system's randomness is made to be them."""
     import secrets

@@ -3,7 +3,7 @@ import argparse
 import os
 from typing import Any
 
-from dnnlib.util import UserError, atomic_file, atomic_folder, make_folder, quoted
+from dnnlib.util import UserError, atomic_file, atomic_folder, make_folder, printable, quoted
 
 CERTIFICATES = '''\
 Makes a folder with a root certificate, which viewers must be told to trust, and one that signs. Keep root.key offline:
@@ -73,7 +73,7 @@ def stamp_command(args: argparse.Namespace, registry: Any) -> int:
             print(f'{quoted(result.path)}: stamped')
         except UserError as error:
             failed += 1
-            print(f'{quoted(result.path)}: error: {error}')
+            print(f'{quoted(result.path)}: error: {printable(str(error))}')
     return 1 if failed else 0
 
 

@@ -269,6 +269,9 @@ def test_a_file_of_other_results_is_left_as_it_is(command, many, registry):
             (whole, ['many/000.png'], "line 2, is about 'many/001.png', not 'nothing more'"),
             (whole, ['many', '--alignments'], 'line 1, was found with alignments 1, and now it is 16'),
             (first.replace('"users": 2', '"users": 3'), ['many'], 'found with users 3, and now it is 2'),
+            ('half a line of notes', ['many'], 'line 1, is no result'), ('SQLite\0', ['many'], 'line 1, is no result'),
+            (first + 'half a line of notes', ['many'], 'line 2, is no result'),
+            ('[]\nhalf a line', ['many'], 'line 1, is no result'),
             ('[]\n', ['many'], 'line 1, is no result'), ('\xff{\n', ['many'], 'line 1, is no result')):
         with open('other.jsonl', 'w', encoding='latin-1') as file:
             file.write(begun)
@@ -286,5 +289,7 @@ def test_resume_needs_json_and_a_file_of_its_own(command):
         with pytest.raises(UserError, match='x.jsonl is being written by another command'):
             command('attribute', 'x.png', '--json', '--out=x.jsonl', '--resume')
     os.mkdir('folder')
-    with pytest.raises(UserError, match='folder cannot be written'):
-        command('attribute', 'x.png', '--json', '--out=folder', '--resume')
+    os.mkfifo('pipe')
+    for name in ('folder', 'pipe', '/dev/null'):
+        with pytest.raises(UserError, match=f'{name} cannot be written \\(not a regular file\\)'):
+            command('attribute', 'x.png', '--json', f'--out={name}', '--resume')

@@ -355,3 +355,61 @@ def test_issue_list_revoke_list(run_dir, tmp_path, capsys):
     command('list', registry)
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2 and 'revoked' in lines[0] and 'left' in lines[0] and 'active' in lines[1]
+
+
+@pytest.fixture
+def averaged(released, picture, tmp_path):
+    """A registry in which what is read is alice's and bob's, half and half, where their codes differ."""
+    run_dir, registry, _ = released
+    path = picture()
+    read = Snapshot(run_dir).nets['F'](to_float(read_image(path, 16))[None])[1].numpy()[0] > 0
+    at = np.arange(16)
+    codes = {'alice': read ^ (at < 5), 'bob': read ^ ((at >= 5) & (at < 10))}
+    location = str(tmp_path / 'registry.sqlite')
+    make_registry(location, registry.model()[0], codes)
+    return run_dir, location, path
+
+
+def test_two_users_who_together_explain_a_picture_are_found(averaged, capsys):
+    run_dir, location, path = averaged
+    registry = Registry(location)
+    registry.revoke('bob', '')
+    words = ['attribute', path, f'--run={run_dir}', f'--registry={location}', '--fpr=0.1']
+    assert command(*words) == 3 and '1 nobody' in capsys.readouterr().out
+    assert command(*words, '--collusion', '--record') == 3
+    line, last = capsys.readouterr().out.splitlines()
+    # Of 6 shared bits 6; and the other user's code matches all 5 that speak against the one, and 6 of the other 11.
+    scores = [(5 * x + y, math.comb(5, x) * math.comb(11, y)) for x in range(6) for y in range(12)]
+    p = max(2 * 1 * 2 ** -6, 4 * 1 * sum(ways for score, ways in scores if score >= 31) * 2.0 ** -16)
+    when = Registry(location).get('bob').revoked_at
+    assert (f'no user, but two together: alice and bob (revoked {when}), in 6 of the 6 bits that their codes share, '
+            f'p {p:.2g} (collusion or forgery?); alone nearest alice  11 of 16 bits match') in line
+    assert '1 image: 1 pair; ' in last and last.endswith('; 1 of 1 pair of users could be found at this rate')
+    assert command(*words, '--collusion', '--json') == 3
+    (record,) = records(capsys.readouterr().out.splitlines()[0])
+    assert (record['reason'], record['user'], record['collusion']) == ('pair', None, True)
+    assert record['pair'] == {'users': ['alice', 'bob'], 'agreeing': 6, 'matching': 6, 'found': 1,
+                              'p_value': pytest.approx(p), 'involved': ['alice', 'bob']}
+    assert command(*words, '--collusion', '--csv') == 3
+    (row,) = csv.DictReader(io.StringIO(capsys.readouterr().out))
+    assert row['pair'] == 'alice bob' and float(row['pair_p_value']) == pytest.approx(p)
+
+
+def test_a_pair_is_told_beside_users_who_reach_the_threshold_alone(averaged, capsys):
+    run_dir, location, path = averaged
+    words = ['attribute', path, f'--run={run_dir}', f'--registry={location}', '--fpr=0.3', '--collusion']
+    assert command(*words) == 3
+    line = capsys.readouterr().out.splitlines()[0]
+    assert 'for 2 reach the 11 bits needed' in line and ', and two together: alice and bob, in 6 of the 6 bits' in line
+
+
+def test_a_picture_of_one_user_shows_no_pair(marked, attribute, capsys):
+    assert attribute(marked[2], '--collusion', '--search', '--json') == 0
+    assert records(capsys.readouterr().out)[0]['pair'] is None
+
+
+def test_what_must_match_counts_every_version_that_is_tried(marked, attribute, capsys):
+    attribute(marked[2], '--search', '--alignments')
+    line, last = capsys.readouterr().out.splitlines()
+    assert line.endswith('corrected for 2 users and 17 alignments')
+    assert last.endswith(bits_needed(16, 2, 1e-3, 17)) and '17 alignments' in last

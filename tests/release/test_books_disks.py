@@ -1,8 +1,6 @@
 """The books' commands on disks that are full or read-only: one line, nothing half-written, nothing lost."""
-import contextlib
 import os
 import shutil
-import sqlite3
 import subprocess
 
 import pytest
@@ -11,7 +9,7 @@ import run_release
 from dnnlib import cli
 from dnnlib.util import UserError
 from fingerprints.registry import Registry
-from helpers import ROOT
+from helpers import leave_reservation, old_registry
 
 MODEL, DIGEST = 'a' * 64, 'd' * 64
 FULL, READ_ONLY = 'full', 'read-only'
@@ -32,11 +30,7 @@ def books(run_dir, tmp_path, monkeypatch):
     for name in ('ann', 'bob'):
         with registry.issue(name, MODEL, 16) as pending:
             pending.digest = DIGEST
-    with monkeypatch.context() as patch:
-        patch.setattr('fingerprints.registry.this_process', lambda: {'host': 'elsewhere', 'pid': 7, 'started': None})
-        patch.setattr(Registry, '_abandon', lambda *arguments: None)  # as if it were killed
-        with pytest.raises(RuntimeError), registry.issue('cid', MODEL, 16):
-            raise RuntimeError
+    leave_reservation(registry, 'cid', MODEL, 16)
     for words in (['key', 'key', '--name=example.com/books'], ['checkpoint', '--key=key', '--out=note'],
                   ['export', 'exported.jsonl']):
         run_release.main(run_release.make_parser().parse_args(words))
@@ -52,9 +46,7 @@ def disk(books):
 
     def prepare(kind):
         shutil.copy('registry.sqlite', 'disk/registry.sqlite')
-        with open(os.path.join(ROOT, 'tests/fingerprints/registry_version_2.sql')) as file, contextlib.closing(
-                sqlite3.connect('disk/old.sqlite')) as connection:
-            connection.executescript(file.read())
+        old_registry('disk/old.sqlite')
         if kind == READ_ONLY:
             mount('-o', 'remount,ro', 'disk')
         else:

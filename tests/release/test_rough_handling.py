@@ -21,12 +21,12 @@ import run_training
 from dnnlib import cli
 from dnnlib.util import UserError
 from fingerprints.registry import Registry
-from helpers import ROOT, TINY, flags_of
+from helpers import ROOT, TINY, flags_of, leave_reservation, old_registry, write_dataset
 
 SCRIPTS = {'run_release.py': run_release, 'dataset_tool.py': dataset_tool, 'run_training.py': run_training,
            'run_metrics.py': run_metrics, 'run_generator.py': run_generator}
 OWN = ('notes.txt', 'instances/contract.pdf', 'instances/.zoe-12345678/key', 'data/.photos-abcdefgh/draft',
-       'data/digits.txt', 'images/precious.png', 'preview.png', 'manifest.json')
+       'data/digits.txt', 'images/precious.png', 'preview.png', 'manifest.json', 'models.config')
 
 
 def tree(folder):
@@ -113,10 +113,84 @@ COMMANDS = [  # in order; the exit code, what may change, the command
     (1, '', ['run_generator.py', '--instance=instances/alice', '--side=2', '--out=drawn']),
     (1, '', ['run_generator.py', '--instance=instances/alice', '--side=2', '--out=images']),
     (1, '', ['run_release.py', 'demo', '--out=.']),
+    *((code, may_change, ['run_release.py', *words.split()]) for code, may_change, words in [
+        (3, '', f'attribute photos {RUN} --json --out=grown.jsonl --resume --fpr=1e-4 --search --collusion'),
+        (3, '', f'attribute photos {RUN} --json --out=grown.jsonl --resume --fpr=1e-4 --search --collusion'),
+        (1, '', f'attribute photos {RUN} --json --out=notes.txt --resume'),
+        (1, '', f'attribute photos {RUN} --json --out=registry.sqlite --resume'),
+        (3, 'registry.sqlite', f'attribute photos {RUN} --record --fpr=1e-4'),
+        (3, '', f'detect photos {RUN} --fpr=1e-4'),
+        (1, '', f'report photos/0.png {RUN} --out=report.html'),  # the run's dataset is not there
+        (3, '', f'report photos/0.png {RUN} --out=report.html --innocents=other --images=4 --redraw=0'),
+        (1, '', f'report photos/0.png {RUN} --out=report.html --innocents=other --images=4 --redraw=0'),
+        (2, '', f'report photos/0.png {RUN} --out=notes.txt'),
+        (2, '', f'report photos/0.png {RUN} --out=report2.html --images=0'),
+        (0, '', 'make-certificate certificates --organisation=Owner'),
+        (1, '', 'make-certificate certificates --organisation=Owner'),
+        (1, '', 'make-certificate images --organisation=Owner'),
+        (1, '', f'stamp photos/0.png {RUN} --certificate=certificates --out=stamped'),  # it names nobody
+        (1, '', f'stamp photos/0.png {RUN} --certificate=certificates --out=notes.txt'),
+        (1, '', f'stamp photos/0.png {RUN} --certificate=images --out=images'),
+        (1, '', f'selftest instances/alice/1 {RUN}'),
+        (1, '', f'reissue alice {RUN}'),
+        (0, '', f'reissue alice {RUN} --out=again'),
+        (1, '', f'reissue zoe {RUN} --out=again'),
+        (0, '', 'signing-key signing.pem'),
+        (1, '', 'signing-key signing.pem'),
+        (1, '', 'signing-key notes.txt'),
+        (1, '', 'verify-instance instances/alice/1 --public-key=signing.pem.pub'),
+        (0, '', 'serve-config'),
+        (0, 'serving/', 'serve-config --base=/models'),
+        (1, '', 'serve-config --out=.'),  # whose models.config is the owner's
+        (1, '', 'serve-config --out=notes.txt'),
+        (0, '', f'export-decoder {RUN}'),
+        (1, '', f'export-decoder {RUN}'),
+        (1, '', f'export-decoder {RUN} --out=images'),
+        (0, '', 'key key --name=example.com/books'),
+        (1, '', 'key key --name=example.com/books'),
+        (1, '', 'key notes.txt --codes'),
+        (0, 'registry.sqlite', 'checkpoint --key=key --out=note'),
+        (1, '', 'checkpoint --key=key --out=note'),
+        (0, '', 'prove 3 --checkpoint=note --out=proof'),
+        (1, '', 'prove 3 --checkpoint=note --out=notes.txt'),
+        (0, '', 'check-proof proof --public-key=key.pub'),
+        (0, '', 'verify --checkpoint note --public-key=key.pub'),
+        (0, '', 'timestamp note --request=request.tsq'),
+        (1, '', 'timestamp note --request=notes.txt'),
+        (0, '', 'history'),
+        (0, '', 'code alice'),
+        (0, 'registry.sqlite', 'export exported.jsonl'),
+        (1, '', 'export exported.jsonl'),
+        (0, '', 'import exported.jsonl --registry=copy.sqlite'),
+        (1, '', 'import exported.jsonl --registry=copy.sqlite'),
+        (1, '', 'import exported.jsonl --registry=notes.txt'),
+        (0, 'registry.sqlite', 'misuse alice --reason=sold'),
+        (0, '', 'deadlines'),
+        (0, '', 'notice alice --out=letter'),
+        (1, '', 'notice alice --out=notes.txt'),
+        (1, '', f'register {RUN}'),
+        (0, 'books.sqlite', f'register {RUN} --registry=books.sqlite'),
+        (0, 'books.sqlite', 'abandon cid --registry=books.sqlite'),
+        (1, '', 'abandon cid --registry=books.sqlite'),
+        (0, 'old.sqlite', 'upgrade --registry=old.sqlite'),
+        (0, '', 'upgrade --registry=old.sqlite'),
+        (1, '', 'upgrade --registry=notes.txt')]),
 ]
 
 
+def test_every_command_there_is_is_in_the_list():
+    (commands,) = [action.choices for action in run_release.make_parser()._actions if action.dest == 'command']
+    tried = {words[1] for _, _, words in COMMANDS if words[0] == 'run_release.py'}
+    assert tried == set(commands) and {words[0] for _, _, words in COMMANDS} == set(SCRIPTS)
+
+
 def test_no_command_removes_or_changes_what_it_has_not_made(place):
+    photographs = np.random.default_rng(0).integers(0, 256, [20, 16, 16, 3]).astype(np.uint8)
+    write_dataset('other', 'noise', 'made', photographs[:4], photographs[4:])
+    books = Registry('books.sqlite', create=True)
+    books.register_model('a' * 64, 16)
+    leave_reservation(books, 'cid', 'a' * 64, 16)
+    old_registry('old.sqlite')
     for expected, may_change, words in COMMANDS:
         before = tree(place)
         code = call(*words)

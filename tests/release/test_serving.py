@@ -33,7 +33,9 @@ def place(released, tmp_path):
 def configured(place, *more):
     code = call('serve-config', f'--registry={place}/registry.sqlite', f'--instances={place}/instances',
                 f'--out={place}/serving', *more)
-    return code, (place / 'serving' / 'models.config').read_text()
+    header, text = (place / 'serving' / 'models.config').read_text().split('\n', 1)
+    assert header == '# Written by serve-config, which replaces this file.'
+    return code, text
 
 
 def test_live_instances_are_served_and_revoked_ones_are_not(place, capsys):
