@@ -4,6 +4,7 @@ import os
 from dnnlib.util import write_json
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+PATIENCE = 900  # seconds until a process that a test started counts as hung, on a machine however busy
 
 # Networks that train in milliseconds; every phase occurs.
 TINY = dict(method='fingerprinted', signed_codes=False, embedding_gain=1.0, lambda_latent=5.0, lambda_fingerprint='30',

@@ -13,7 +13,7 @@ from setuptools import find_packages
 
 from dnnlib import lanes
 from dnnlib.version import VERSION
-from helpers import ROOT
+from helpers import PATIENCE, ROOT
 
 SCRIPTS = {'fingerprint-train': 'run_training.py', 'fingerprint-generate': 'run_generator.py',
            'fingerprint-metrics': 'run_metrics.py', 'fingerprint-release': 'run_release.py',
@@ -21,7 +21,7 @@ SCRIPTS = {'fingerprint-train': 'run_training.py', 'fingerprint-generate': 'run_
 
 
 def run(*command, **kwargs):
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, **kwargs)
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, **kwargs)
 
 
 @pytest.fixture(scope='module')

@@ -13,7 +13,7 @@ from datasets import writer
 from datasets.reader import open_dataset
 from datasets.skipped import Skipped
 from dnnlib.util import UserError
-from helpers import ROOT, write_dataset
+from helpers import PATIENCE, ROOT, write_dataset
 
 TRAIN, EVAL = 23, 9
 
@@ -146,7 +146,8 @@ def test_a_program_may_end_while_a_stream_is_open(dataset):
     """Threads of tf.data that are still reading must not keep a program from ending."""
     program = ('import sys; from datasets.reader import open_dataset\n'
                'batches = iter(open_dataset(sys.argv[1]).batches("train", 512, seed=0)); next(batches); sys.exit(3)')
-    result = subprocess.run([sys.executable, '-c', program, dataset.path], cwd=ROOT, timeout=60, capture_output=True)
+    result = subprocess.run([sys.executable, '-c', program, dataset.path], cwd=ROOT, timeout=PATIENCE,
+                            capture_output=True)
     assert result.returncode == 3
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from dnnlib import cli
 from dnnlib.util import UsageError, UserError
+from helpers import PATIENCE
 
 PROGRAM = '''
 import os, sys
@@ -100,7 +101,7 @@ cli.run(parser, main)
 
 @pytest.mark.parametrize('name, code, line', [('SIGTERM', 143, 'terminated'), ('SIGINT', 130, 'interrupted')])
 def test_a_signal_is_heard_even_while_an_object_is_destroyed(name, code, line):
-    result = subprocess.run([sys.executable, '-c', DESTROYED, name], capture_output=True, text=True, timeout=15)
+    result = subprocess.run([sys.executable, '-c', DESTROYED, name], capture_output=True, text=True, timeout=PATIENCE)
     assert (result.returncode, result.stderr) == (code, f'x.py: {line}\n')
 
 
@@ -113,7 +114,7 @@ def test_a_signal_is_told_whatever_a_library_makes_of_it(kind):
     except BaseException:
         raise {kind}("replaced")
 ''')
-    result = subprocess.run([sys.executable, '-c', program], capture_output=True, text=True, timeout=15)
+    result = subprocess.run([sys.executable, '-c', program], capture_output=True, text=True, timeout=PATIENCE)
     assert (result.returncode, result.stderr) == (143, 'x.py: terminated\n')
 
 

@@ -14,11 +14,10 @@ from PIL import Image
 
 from dnnlib import images
 from dnnlib.images import FORMATS, ImageError, decode, read_file, to_float, to_float_tensor, to_uint8, to_uint8_tensor
+from helpers import PATIENCE, ROOT
 from mutants import attempt, mutate, originals
 
 RGB = np.random.RandomState(0).randint(0, 256, [12, 20, 3]).astype(np.uint8)
-
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 pytestmark = pytest.mark.filterwarnings('ignore:::PIL')
 
 
@@ -224,7 +223,7 @@ def special(path, kind):
 def test_read_file_refuses_every_other_kind_at_once(tmp_path, kind):
     special(str(tmp_path / 'x.png'), kind)
     code = 'import sys, dnnlib.images as i\ntry: i.read_file(sys.argv[1])\nexcept i.ImageError as e: print(e)'
-    result = subprocess.run([sys.executable, '-c', code, tmp_path / 'x.png'], cwd=ROOT, text=True, timeout=20,
+    result = subprocess.run([sys.executable, '-c', code, tmp_path / 'x.png'], cwd=ROOT, text=True, timeout=PATIENCE,
                             capture_output=True)
     assert result.stdout == f'{kind}, not a file\n', result.stderr
 

@@ -28,7 +28,7 @@ from dnnlib.util import (
     sha256_folder,
     write_json,
 )
-from helpers import ROOT
+from helpers import PATIENCE, ROOT
 
 
 @pytest.mark.parametrize('seconds, text', [
@@ -72,7 +72,7 @@ def test_files_and_folders_within_an_unfinished_folder(tmp_path):
             with atomic_folder(os.path.join(outer, 'inner')) as inner:
                 write_json(os.path.join(inner, 'b.json'), {'b': 2})
         print(read_json(os.path.join(sys.argv[1], 'manifest.json')), os.listdir(os.path.join(sys.argv[1], 'inner')))"""
-    result = subprocess.run([sys.executable, '-c', code, str(tmp_path / 'made')], cwd=ROOT, timeout=60, text=True,
+    result = subprocess.run([sys.executable, '-c', code, str(tmp_path / 'made')], cwd=ROOT, timeout=PATIENCE, text=True,
                             capture_output=True)
     assert result.stdout == "{'a': 1} ['b.json']\n", result.stderr
 
@@ -103,7 +103,7 @@ def hold(tmp_path):
 def test_signals_leave_nothing_behind(hold, tmp_path, number, code, line):
     process = hold()
     process.send_signal(number)
-    _, error = process.communicate(timeout=60)
+    _, error = process.communicate(timeout=PATIENCE)
     assert (process.returncode, error) == (code, f'hold_folder.py: {line}\n') and os.listdir(tmp_path) == []
 
 
@@ -128,7 +128,7 @@ def test_a_living_process_keeps_its_temporary_folder(hold, tmp_path):
     process = hold()
     make(tmp_path / 'x')
     assert len(os.listdir(tmp_path)) == 2
-    _, error = process.communicate('\n', timeout=60)
+    _, error = process.communicate('\n', timeout=PATIENCE)
     assert process.returncode == 1 and 'x exists already' in error
     assert os.listdir(tmp_path) == ['x'] and os.listdir(tmp_path / 'x') == []
 

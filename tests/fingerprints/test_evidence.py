@@ -94,10 +94,18 @@ def test_the_scale_of_the_logits_does_not_matter(kind):
         assert (evidence.soft_weights(logits) == evidence.soft_weights(logits * 2.0 ** 40)).all()
 
 
+def copies_of(kind):
+    """Twenty pictures of one source, each with logits of another scale and a little noise of its own."""
+    rng = np.random.default_rng(5)
+    logits = evidence.soft_weights(adversarial_logits(kind)) + rng.normal(size=(20, BITS))
+    return logits * 10.0 ** rng.uniform(-100, 100, (20, 1))
+
+
+@pytest.mark.parametrize('pooled', [False, True])
 @pytest.mark.parametrize('kind', KINDS)
-def test_a_million_innocents_pass_as_often_as_their_p_value_says(kind):
+def test_a_million_innocents_pass_as_often_as_their_p_value_says(kind, pooled):
     """P(p <= x) <= x, and no more than the draws' own scatter: the chance that a right program fails is 1e-9."""
-    logits = adversarial_logits(kind)
+    logits = evidence.pool(copies_of(kind)) if pooled else adversarial_logits(kind)
     tail = evidence.rademacher_tail(evidence.soft_weights(logits))
     soft = np.concatenate([evidence.soft_p_values(logits, codes) for codes in innocent_codes(3)])
     for rate in (0.1, 1e-3, 1e-6):
@@ -128,16 +136,24 @@ def test_a_million_registries_accuse_anyone_at_all_as_often_as_the_correction_sa
         assert low <= (best >= needed).sum() <= high and exact <= rate
 
 
-def test_pooling_innocents_that_share_a_code_and_an_accident_stays_valid():
-    """Twenty copies of one picture prove what one does; multiplying their p-values would accuse thousands."""
-    rng = np.random.default_rng(5)
-    picture = rng.normal(size=BITS)
-    copies = evidence.pool(picture + 0.01 * rng.normal(size=(20, BITS)))
-    pooled = np.concatenate([evidence.soft_p_values(copies, codes) for codes in innocent_codes(6)])
-    for rate in (1e-3, 1e-6):
-        assert (pooled <= rate).sum() <= stats.binom.ppf(1 - 1e-9, DRAWS, rate)
+def test_multiplying_the_p_values_of_like_pictures_would_accuse_thousands():
+    """Twenty copies of one picture prove what one does."""
+    picture = np.random.default_rng(5).normal(size=BITS)
     alone = np.concatenate([evidence.soft_p_values(picture, codes) for codes in innocent_codes(6)])
     assert (alone ** 20 <= 1e-6).sum() > 100_000
+
+
+@pytest.mark.parametrize('alike', [False, True])
+def test_a_million_searches_through_pictures_and_alignments_accuse_as_rarely_as_promised(alike):
+    """One innocent, three pictures in four alignments, the best of which is held against them."""
+    versions = np.random.default_rng(11).random((12, BITS)) < 0.5
+    if alike:  # the alignments of one picture read nearly the same
+        versions = versions[:3].repeat(4, axis=0) ^ (np.random.default_rng(12).random((12, BITS)) < 0.02)
+    best = np.concatenate([matching_bits(codes, versions).max(axis=1) for codes in innocent_codes(13)])
+    for rate in (1e-3, 1e-6):
+        needed = threshold(BITS, 1, rate, num_images=3, num_alignments=4)
+        assert (best >= needed).sum() <= stats.binom.ppf(1 - 1e-9, DRAWS, rate)
+    assert (best >= threshold(BITS, 1, 1e-3)).sum() > 2000  # twice what would be right without the correction
 
 
 def test_pooling_many_weak_images_finds_the_user():

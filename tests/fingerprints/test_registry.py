@@ -9,6 +9,7 @@ from registries import DIGEST, MODEL, SPAWN, die_while_issuing, issue, issue_man
 from dnnlib.util import UsageError, UserError
 from fingerprints import codes as code_module
 from fingerprints.registry import Registry
+from helpers import PATIENCE
 
 
 def age(text):
@@ -148,7 +149,7 @@ def test_processes_issuing_the_same_name_at_once(location):
     Registry(location, create=True)
     outcomes = SPAWN.Queue()
     processes = [run(issue_slowly, location, 'ann', outcomes) for _ in range(2)]
-    results = sorted(outcomes.get(timeout=60) for _ in processes)
+    results = sorted(outcomes.get(timeout=PATIENCE) for _ in processes)
     for process in processes:
         process.join()
     assert results[1] == 'issued' and results[0].startswith(("'ann' is being issued by", "'ann' has an instance"))

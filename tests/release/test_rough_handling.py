@@ -21,7 +21,7 @@ import run_training
 from dnnlib import cli
 from dnnlib.util import UserError
 from fingerprints.registry import Registry
-from helpers import ROOT, TINY, flags_of, leave_reservation, old_registry, write_dataset
+from helpers import PATIENCE, ROOT, TINY, flags_of, leave_reservation, old_registry, write_dataset
 
 SCRIPTS = {'run_release.py': run_release, 'dataset_tool.py': dataset_tool, 'run_training.py': run_training,
            'run_metrics.py': run_metrics, 'run_generator.py': run_generator}
@@ -234,13 +234,13 @@ def start(*words):
 
 def when_begun(process, folder, name):
     """Waits until the process has begun a temporary folder for `name`."""
-    for _ in range(6000):
+    for _ in range(100 * PATIENCE):
         if os.path.isdir(folder) and [one for one in os.listdir(folder)
                                       if one.startswith(f'.{name}-') and one.endswith('.incomplete')]:
             return process
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
-    raise AssertionError('it did not begin within a minute')
+    raise AssertionError(f'it did not begin within {PATIENCE} seconds')
 
 
 ISSUE = ('run_release.py', 'issue', 'zoe', RUN, UNTESTED)
@@ -253,7 +253,7 @@ def test_sigterm_cleans_up(place, words, folder, name):
     before = tree(place)
     process = when_begun(start(*words), folder, name)
     process.terminate()
-    _, error = process.communicate(timeout=60)
+    _, error = process.communicate(timeout=PATIENCE)
     assert process.returncode == 143 and error == f'{words[0]}: terminated\n'
     left = {one for one in tree(place) if one not in before}
     assert not [one for one in left if name in one], left
@@ -283,7 +283,7 @@ def test_measuring_that_is_ended_leaves_whole_lines(place, number, code):
     process = start(*METRICS)
     first = process.stdout.readline()
     process.send_signal(number)
-    _, error = process.communicate(timeout=60)
+    _, error = process.communicate(timeout=PATIENCE)
     assert process.returncode == code and error == ('run_metrics.py: terminated\n' if code > 0 else '')
     after = tree(place)
     assert set(after) - set(before) == {'run/metrics.jsonl'} and before.items() <= after.items()
@@ -296,7 +296,7 @@ def test_drawing_that_is_ended_leaves_no_half_folder(place, released, number, co
     before = tree(place)
     process = when_begun(start(*DRAW), '.', 'drawn')
     process.send_signal(number)
-    _, error = process.communicate(timeout=60)
+    _, error = process.communicate(timeout=PATIENCE)
     assert process.returncode == code and error == ('run_generator.py: terminated\n' if code > 0 else '')
     assert code < 0 or tree(place) == before
     assert call(*DRAW[:2], '--side=2', '--out=drawn') == 0

@@ -6,7 +6,7 @@ import sys
 import pytest
 import tensorflow as tf
 
-from helpers import ROOT
+from helpers import PATIENCE, ROOT
 from training.distribution import make_strategy
 
 CODE = '''
@@ -21,7 +21,7 @@ print(tf.config.threading.get_inter_op_parallelism_threads(), tf.config.threadin
 def threads(first='', **environment):
     kept = {name: value for name, value in os.environ.items() if not name.startswith('TF_NUM_')}
     result = subprocess.run([sys.executable, '-c', CODE.format(first=first)], cwd=ROOT, env={**kept, **environment},
-                            capture_output=True, text=True, timeout=120)
+                            capture_output=True, text=True, timeout=PATIENCE)
     assert result.returncode == 0, result.stderr
     return tuple(map(int, result.stdout.split()))
 

@@ -16,7 +16,7 @@ import pytest
 import tensorflow as tf
 
 from dnnlib.util import UsageError, UserError, read_json, read_json_lines, write_json
-from helpers import ROOT, TINY, flags_of, tiny_config, write_dataset
+from helpers import PATIENCE, ROOT, TINY, flags_of, tiny_config, write_dataset
 from training.config import Plan
 from training.loop import train
 from training.snapshot import Snapshot, list_snapshots, snapshot_files
@@ -38,7 +38,7 @@ def command(dataset, run_dir, **overrides):
 
 
 def run(args, **kwargs):
-    return subprocess.run(args, cwd=ROOT, capture_output=True, text=True, timeout=300, **kwargs)
+    return subprocess.run(args, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, **kwargs)
 
 
 @pytest.fixture(scope='module')
@@ -94,7 +94,7 @@ def test_kill_and_resume_repeats_the_uninterrupted_run(finished, dataset, tmp_pa
         while process.poll() is None and not os.path.exists(os.path.join(folder, 'snapshots', 'snapshot-1.index')):
             time.sleep(0.05)
         try:
-            process.wait(wait if kills < 3 else 300)
+            process.wait(wait if kills < 3 else PATIENCE)
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
             kills += 1
@@ -123,7 +123,7 @@ def stopped(dataset, folder, number, line, pause):
         assert printed[-1], process.communicate()
     time.sleep(pause)
     process.send_signal(number)
-    more, error = process.communicate(timeout=120)
+    more, error = process.communicate(timeout=PATIENCE)
     return process.returncode, ''.join(printed) + more, error
 
 
@@ -208,7 +208,7 @@ def test_two_workers_train_and_resume(dataset, tmp_path):
                         lambda_consistency='0:5-6:10'), cwd=ROOT, stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT, text=True, env={**os.environ, 'TF_CONFIG': json.dumps(cluster)}))
         try:
-            outputs = [process.communicate(timeout=280)[0] for process in processes]
+            outputs = [process.communicate(timeout=PATIENCE)[0] for process in processes]
         finally:
             for process in processes:
                 process.kill()

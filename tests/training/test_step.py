@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 from tensorflow.python.framework.ops import _EagerTensorBase as tensor_type
 
-from helpers import ROOT, networks, tiny_config
+from helpers import PATIENCE, ROOT, networks, tiny_config
 from models import fingerprinted
 from models.sampling import BatchPart, phase_seed, sample_noise
 from replica_worker import run_steps
@@ -170,7 +170,7 @@ def test_two_processes_make_the_update_of_one(reals, tmp_path):
             env={**os.environ, 'TF_CONFIG': json.dumps(cluster), 'PYTHONPATH': f'{ROOT}:{ROOT}/tests/training'}))
     try:
         for process in processes:
-            _, errors = process.communicate(timeout=240)
+            _, errors = process.communicate(timeout=PATIENCE)
             assert process.returncode == 0, errors.decode()[-2000:]
     finally:
         for process in processes:

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from datasets.reader import open_dataset
 from dnnlib.util import UsageError, UserError
-from helpers import ROOT, TINY, flags_of, tiny_config, write_dataset
+from helpers import PATIENCE, ROOT, TINY, flags_of, tiny_config, write_dataset
 from training import xla_export
 from training.snapshot import Snapshot
 from training.state import TrainState
@@ -61,7 +61,7 @@ def jax_python():
 def run(python, *args):
     # Without optimization it compiles in half of the time.
     environment = {**os.environ, 'PYTHONPATH': ROOT, 'XLA_FLAGS': '--xla_backend_optimization_level=0'}
-    return subprocess.run([python, *args], cwd=ROOT, env=environment, text=True, capture_output=True, timeout=600)
+    return subprocess.run([python, *args], cwd=ROOT, env=environment, text=True, capture_output=True, timeout=PATIENCE)
 
 
 def the_manifest(package):

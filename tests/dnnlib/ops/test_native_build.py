@@ -8,7 +8,7 @@ import pytest
 
 from dnnlib import lanes
 from dnnlib.ops.native import compiler
-from helpers import ROOT
+from helpers import PATIENCE, ROOT
 
 USE = '''
 import numpy as np
@@ -34,7 +34,7 @@ def python(code, tmp_path, path=None, **environment):
 
 
 def finish(process):
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err
     return out.strip(), [line for line in err.splitlines() if line.startswith('dnnlib:')]
 
