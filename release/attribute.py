@@ -199,7 +199,8 @@ class Attributor:
         for tried in {len(versions) for versions in found} - {0}:
             chosen = [number for number, versions in enumerate(found) if len(versions) == tried]
             rows = np.stack([row for number in chosen for row in found[number].values()])
-            attributions = attribute(rows, self.users.names, self.users.codes, fpr, num_alignments=tried, soft=self.soft)
+            attributions = attribute(rows, self.users.names, self.users.codes, fpr, num_alignments=tried,
+                                     soft=self.soft)
             for start, number in enumerate(chosen):
                 several = attributions[start * tried:(start + 1) * tried]
                 alignments = [combined(*key) for key in found[number]]

@@ -90,7 +90,8 @@ def test_nothing_is_left_behind_and_no_results_are_overwritten(released_to, pict
 
 def test_what_the_workers_read_is_private_and_whole(tmp_path):
     from release.beam import read_users, working_folder, write_users
-    users = Users('d' * 64, ['alice', 'bo"b'], PackedCodes(np.array([[1, 2], [3, 255]], np.uint8), 12), {'alice': 'now'})
+    codes = PackedCodes(np.array([[1, 2], [3, 255]], np.uint8), 12)
+    users = Users('d' * 64, ['alice', 'bo"b'], codes, {'alice': 'now'})
     with working_folder(str(tmp_path / 'new')) as folder:
         assert os.stat(folder).st_mode & 0o77 == 0
         write_users(users, os.path.join(folder, 'users.npz'))
