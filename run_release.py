@@ -7,7 +7,7 @@ import sys
 
 from dnnlib import cli
 from dnnlib.util import UsageError, UserError, atomic_file, format_time, make_folder, printable
-from release import books, books_flags, instance_commands, instance_flags
+from release import beam_flags, books, books_flags, instance_commands, instance_flags
 from release.credentials import command as credentials
 from release.evidence import command as evidence
 
@@ -92,6 +92,8 @@ def make_parser():
     attribute.add_argument('--out', metavar='FILE', help='write the results to a new file instead of printing them')
     attribute.add_argument('--resume', action='store_true', help='with --json and --out: add each result to FILE as it '
                            'is found; the same command again goes on where it was stopped, killed too')
+
+    beam_flags.add_command(commands, _add_reading)
 
     detect = commands.add_parser(
         'detect', help='say whether this model made these images, and nothing of its users', epilog=IMAGES_DETECTED,
@@ -184,7 +186,7 @@ def attribute_command(args):
                                    args.collusion), Tally()
     form = 'json' if args.json else 'csv' if args.csv else 'text'
     context = {'fpr': args.fpr, **attributor.provenance}
-    users, num_bits = len(attributor.codes), attributor.codes.num_bits
+    users, num_bits = len(attributor.users.names), attributor.users.codes.num_bits
     with growing_file(args.out) if args.resume else output(args.out) as file:
         rest = remaining(file, inputs, context, users, tally) if args.resume else inputs
         results = attributor.together(rest, args.fpr) if args.together else attributor(rest, args.fpr)
@@ -207,6 +209,13 @@ def _check_out(args):
         raise UserError(f'--out={args.out}: choose the name of a file that does not exist yet')
     if args.out:
         make_folder(os.path.dirname(os.path.abspath(args.out)))
+
+
+def attribute_beam_command(args):
+    from fingerprints.statistics import check_fpr
+    check_fpr(args.fpr)
+    check_defaults(args)
+    return beam_flags.command(args, books.open_registry(args))
 
 
 def detect_command(args):
@@ -249,9 +258,9 @@ def demo_command(args):
 
 
 COMMANDS = {'issue': issue_command, 'list': list_command, 'revoke': revoke_command, 'attribute': attribute_command,
-            'detect': detect_command, 'report': report_command, 'stamp': stamp_command,
-            'make-certificate': credentials.make_certificate_command, 'demo': demo_command, **books.COMMANDS,
-            **instance_commands.COMMANDS}
+            'attribute-beam': attribute_beam_command, 'detect': detect_command, 'report': report_command,
+            'stamp': stamp_command, 'make-certificate': credentials.make_certificate_command, 'demo': demo_command,
+            **books.COMMANDS, **instance_commands.COMMANDS}
 
 
 def main(args):

@@ -16,6 +16,7 @@ TIMESTAMPS = 'rfc3161-client==1.0.9'
 SIGNING = ['model-signing==1.1.1; python_version >= "3.11"',  # older Pythons have none that goes with TensorFlow
            'pyopenssl==26.4.0; python_version >= "3.11"']      # the former imports it and does not require it
 C2PA = 'c2pa-python==0.38.1; python_version >= "3.10"'  # there is none with this interface for 3.9
+BEAM = 'apache-beam==2.68.0' + OLDER  # none goes with TensorFlow 2.21 and NumPy 2.4
 
 setup(
     name='scalable-fingerprinting',
@@ -60,5 +61,6 @@ setup(
         'timestamps': [TIMESTAMPS],
         'signing': SIGNING,
         'c2pa': [C2PA],
+        'beam': [BEAM],
     },
 )

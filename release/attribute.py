@@ -3,7 +3,7 @@ import dataclasses
 import functools
 import hashlib
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Optional, Union
 
 import numpy as np
@@ -21,6 +21,7 @@ from release.inputs import Input
 from release.issue import released_snapshot
 from release.reading import Picture, in_order, read_picture
 from release.search import find_placement, in_words, sureness
+from training.snapshot import find_released
 
 BATCH = 64
 SUREST = 'each as it is read most surely'
@@ -64,6 +65,25 @@ def recorded_name(path: str) -> str:
     return path.encode('utf-8', 'surrogateescape').decode('utf-8', 'backslashreplace')
 
 
+@dataclasses.dataclass(frozen=True)
+class Users:
+    """Who has an instance of one model: all that attribution takes from a registry.
+
+    names: U of them. codes: theirs. revoked: of those whose instances are revoked, when: {name: UTC, ISO 8601}.
+    """
+    model_digest: str
+    names: list[str]
+    codes: PackedCodes
+    revoked: dict[str, str]
+
+    @classmethod
+    def of(cls, registry: Registry, model_digest: str) -> 'Users':
+        """Those that a registry has of the model."""
+        names, codes = registry.codes(model_digest)
+        revoked = {user.name: user.revoked_at for user in registry.list() if user.revoked_at}
+        return cls(model_digest, names, PackedCodes(packed(codes), codes.shape[1]), revoked)
+
+
 class Attributor:
     """Names the users of image files, for one run and its registry.
 
@@ -71,10 +91,12 @@ class Attributor:
         snapshot's kimg, the version of this project, in how many alignments each picture is tried, whether bits count
         by how surely they were read, whether places of crops and pairs of users were looked for.
 
-    snapshot: the instances' model. tried: in how many versions a picture of the model's size is looked at.
+    snapshot: the instances' model. users: who has one. tried: in how many versions a picture of the model's size is
+        looked at.
 
     Args:
-        run_dir: the training run. registry: who has an instance.
+        run_dir: the training run.
+        registry: who has an instance; or the Users that it has of one model.
         align: try each picture mirrored, turned and inverted as well (release.alignments).
         soft: count bits by how surely they were read (fingerprints.matching.attribute).
         search: look for how each picture lay in the model's, a part of which or turned it may be (release.search).
@@ -84,15 +106,16 @@ class Attributor:
         UserError: an empty registry, or one of another model than the run's; pairs of too many users.
     """
 
-    def __init__(self, run_dir: str, registry: Registry, align: bool = False, soft: bool = False,
+    def __init__(self, run_dir: str, registry: Union[Registry, Users], align: bool = False, soft: bool = False,
                  search: bool = False, collusion: bool = False):
-        self.snapshot = snapshot = released_snapshot(run_dir, registry)
-        self.model = snapshot.model(BATCH)
-        self.names, codes = registry.codes(snapshot.digest)
-        self.codes = PackedCodes(packed(codes), codes.shape[1])
+        if isinstance(registry, Users):
+            self.users, snapshot = registry, find_released(run_dir, registry.model_digest)
+        else:
+            snapshot = released_snapshot(run_dir, registry)
+            self.users = Users.of(registry, snapshot.digest)
+        self.snapshot, self.model = snapshot, snapshot.model(BATCH)
         self.soft, self.search = soft, search
-        self.pairs = PairSearch(self.names, self.codes) if collusion else None
-        self.revoked = {user.name: user.revoked_at for user in registry.list() if user.revoked_at}
+        self.pairs = PairSearch(self.users.names, self.users.codes) if collusion else None
         self.alignments = ALIGNMENTS if align else {AS_IT_IS: ALIGNMENTS[AS_IT_IS]}
         self.tried = len(self.alignments) + search
         self.provenance = {'model_digest': snapshot.digest, 'snapshot_kimg': snapshot.kimg, 'version': VERSION,
@@ -109,7 +132,7 @@ class Attributor:
             fpr: the largest chance, over all users together, of any user's passing for an image that stems from none.
         """
         for pictures in self.read(inputs):
-            yield from self._concluded(pictures, fpr)
+            yield from self.conclude(pictures, fpr)
 
     def together(self, inputs: Iterable[Union[str, Input]], fpr: float) -> Iterator[Result]:
         """Yields a Result for each input that can't be read, and then one for all others, which are of one source.
@@ -130,7 +153,7 @@ class Attributor:
         if images:
             whole = Result(f'{len(images)} images together', sha256=digest.hexdigest(), images=tuple(images))
             rows = np.stack(list(votes.values())).astype(np.float64)
-            found = attribute(rows, self.names, self.codes, fpr, num_alignments=len(rows), soft=self.soft)
+            found = attribute(rows, self.users.names, self.users.codes, fpr, num_alignments=len(rows), soft=self.soft)
             yield self._with(whole, list(votes), found, rows, fpr)
 
     def _votes(self, versions):
@@ -178,14 +201,15 @@ class Attributor:
                     versions[in_words(placement, len(whole)), AS_IT_IS] = row
         return found
 
-    def _concluded(self, pictures, fpr):
+    def conclude(self, pictures: Sequence[Picture], fpr: float) -> list[Result]:
         """The Results of Pictures: those tried in equally many versions are compared with the users together."""
         found = self.logits(pictures)
         results = [Result(picture.path, error=picture.error, sha256=picture.sha256) for picture in pictures]
         for tried in {len(versions) for versions in found} - {0}:
             chosen = [number for number, versions in enumerate(found) if len(versions) == tried]
             rows = np.stack([row for number in chosen for row in found[number].values()])
-            attributions = attribute(rows, self.names, self.codes, fpr, num_alignments=tried, soft=self.soft)
+            attributions = attribute(rows, self.users.names, self.users.codes, fpr, num_alignments=tried,
+                                     soft=self.soft)
             for start, number in enumerate(chosen):
                 own = slice(start * tried, (start + 1) * tried)
                 alignments = [combined(*key) for key in found[number]]
@@ -209,4 +233,4 @@ class Attributor:
 
     def _revoked(self, attribution, pair):
         said = {attribution.user, *attribution.over_threshold, *(pair.involved if pair else ())}
-        return {name: when for name, when in self.revoked.items() if name in said}
+        return {name: when for name, when in self.users.revoked.items() if name in said}

@@ -12,7 +12,7 @@ def add_commands(commands: Any, registry: dict[str, Any]) -> None:
         commands: what `add_subparsers` returned.
         registry: the arguments of --registry.
     """
-    for name in ('issue', 'list', 'attribute', 'detect', 'report', 'stamp'):
+    for name in ('issue', 'list', 'attribute', 'attribute-beam', 'detect', 'report', 'stamp'):
         add_code_key(commands.choices[name])
     commands.choices['issue'].add_argument('--user', help='whose these instances are, if not called the same: a second '
                                            'instance of a user, or one of a new model')

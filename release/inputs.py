@@ -21,11 +21,13 @@ class Input:
 
     load: reads its bytes, if it is an archive's member and not a file.
     held: how many bytes are in memory until it is let go.
+    packed: it is an archive that was left whole.
     """
     path: str
     error: Optional[str] = None
     load: Optional[Callable[[], bytes]] = None
     held: int = 0
+    packed: bool = False
 
     def read(self) -> bytes:
         """The file's bytes. Raises ImageError, also for what `error` says of a member, if it can't be read."""
@@ -40,6 +42,7 @@ class Inputs:
             does; a zip or tar of images, read in place; '-' for a list on standard input or '@FILE' for one in a file,
             a name a line (or each ended by a zero byte), which may be those of folders; or, if there is no such file,
             a pattern as the shell's, '**' included.
+        unpack: archives' images, and not the archives.
 
     Yields Inputs, in order. An archive's member is called ARCHIVE!MEMBER.
 
@@ -50,9 +53,9 @@ class Inputs:
         UserError: a list can't be read.
     """
 
-    def __init__(self, words: Iterable[str]):
+    def __init__(self, words: Iterable[str], unpack: bool = True):
         self.names = [name for word in words for name in _listed(word)]
-        self.others = 0
+        self.unpack, self.others = unpack, 0
 
     def __iter__(self) -> Iterator[Input]:
         self.others = 0
@@ -74,9 +77,11 @@ class Inputs:
             yield Input(path)
 
     def _file(self, path):
-        if not is_archive(path):
-            yield Input(path)
-            return
+        packed = is_archive(path)
+        yield from self.unpacked(path) if packed and self.unpack else [Input(path, packed=packed)]
+
+    def unpacked(self, path: str) -> Iterator[Input]:
+        """Yields the Inputs of an archive."""
         empty = True
         for member in members(path):
             if member.reason == NOT_AN_IMAGE:

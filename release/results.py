@@ -109,11 +109,11 @@ class Tally:
         found = result.attribution
         self.count(ERROR if result.error else found.reason, None if result.error else found.user)
 
-    def count(self, reason: str, user: Optional[str]) -> None:
-        """Counts one reason, ERROR or an Attribution's, and the user it names, if it does."""
-        self.reasons[reason] += 1
+    def count(self, reason: str, user: Optional[str], times: int = 1) -> None:
+        """Counts a reason, ERROR or an Attribution's, and the user it names, if it does and that is known."""
+        self.reasons[reason] += times
         if user:
-            self.users[user] += 1
+            self.users[user] += times
 
     def summary(self) -> str:
         """One line such as '5 images: 3 named (alice 2, bob 1), 1 nobody, 1 error'."""
@@ -124,7 +124,7 @@ class Tally:
     def _part(self, reason, count):
         if reason == ERROR and count > 1:
             return f'{count} errors'
-        if reason == NAMED:
+        if reason == NAMED and self.users:
             users = ', '.join(f'{name} {number}' for name, number in self.users.most_common())
             return f'{count} named ({users})'
         return f'{count} {reason}'
