@@ -91,17 +91,9 @@ def centre_crop(image, value, rng):
 
 def crop_to(image, side, place):
     """The part with `side` of the picture's side, `place` from 0 (upper, left) to 1, scaled back, bilinear."""
-    return _cut(image, *_part(image.width, side, place))
-
-
-def _part(width, side, place):
-    """Side, top and left in pixels."""
-    size = max(1, round(side * width))
-    return size, *(min(int(share * (width - size + 1)), width - size) for share in place)
-
-
-def _cut(image, side, top, left):
-    return image.crop((left, top, left + side, top + side)).resize(image.size, BILINEAR)
+    size = max(1, round(side * image.width))
+    top, left = (min(int(share * (image.width - size + 1)), image.width - size) for share in place)
+    return image.crop((left, top, left + size, top + size)).resize(image.size, BILINEAR)
 
 
 def put_back(image, side, top, left):
@@ -112,16 +104,16 @@ def put_back(image, side, top, left):
 
 
 def registered_crop(image, value, rng):
-    """A crop put back, in side, top and left at most a pixel away from where it was: what a search for it finds."""
-    side, top, left = _part(image.width, value / 128, rng.random(2))
-    off_side, off_top, off_left = np.floor(3 * rng.random(3)).astype(int) - 1
-    near = min(max(side + off_side, 1), image.width)
-    near_top, near_left = (min(max(start, 0), image.width - near) for start in (top + off_top, left + off_left))
-    return put_back(_cut(image, side, top, left), near, near_top, near_left)
+    """A crop from between the pixels, put back at the nearest whole ones: what a search for its place finds."""
+    side = value / 128 * image.width
+    top, left = (share * (image.width - side) for share in rng.random(2))
+    part = image.resize(image.size, BILINEAR, box=(left, top, left + side, top + side))
+    near = round(side)
+    return put_back(part, near, *(min(round(start), image.width - near) for start in (top, left)))
 
 
 def registered_rotation(image, value, rng):
-    """A rotation turned back, by at most a degree too much or too little."""
+    """A rotation turned back, by at most half a degree too much or too little: what a search for its angle finds."""
     degrees = value if rng.random(1)[0] < 0.5 else -value
     too_much = REGISTERED_TURN * (2 * rng.random((1, 1))[0, 0] - 1)
     return turn(turn(image, degrees), too_much - degrees)

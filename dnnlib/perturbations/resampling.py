@@ -42,7 +42,7 @@ def resize_matrices(size, start, length, count, limit, kernel):
 
     Args:
         size: how many pixels there are. limit: how many rows the matrices get; those from `count` on are zero.
-        start, length, count: whole numbers as float32 [N].
+        start, length: float32 [N]; a pixel counts if its middle lies within. count: whole numbers as float32 [N].
         kernel: triangle or cubic.
 
     Returns: float32 [N, limit, size].
@@ -53,7 +53,7 @@ def resize_matrices(size, start, length, count, limit, kernel):
     column = tf.range(size, dtype=tf.float32)[None, None, :]
     centre = start + (row + 0.5) * scale
     weights = kernel((column + 0.5 - centre) / tf.maximum(scale, 1.0))                      # [N, limit, size]
-    used = (column >= start) & (column < start + length) & (row < count)
+    used = (column + 0.5 > start) & (column + 0.5 < start + length) & (row < count)
     weights = tf.where(used, weights, 0.0)
     return tf.math.divide_no_nan(weights, tf.reduce_sum(weights, axis=2, keepdims=True))
 
@@ -68,15 +68,10 @@ def crop(images, sides, places):
     """
     matrices = []
     for axis, size in enumerate(images.shape[1:3]):
-        start, length = _part(size, sides, places[:, axis])
+        length = tf.maximum(tf.round(sides * size), 1.0)                                    # [N]
+        start = tf.minimum(tf.floor(places[:, axis] * (size - length + 1)), size - length)  # [N]
         matrices.append(_enlarging(size, start, length))
     return transform(images, *matrices)
-
-
-def _part(size, sides, places):
-    """Where a part starts and how long it is, in pixels, both [N]."""
-    length = tf.maximum(tf.round(sides * size), 1.0)
-    return tf.minimum(tf.floor(places * (size - length + 1)), size - length), length
 
 
 def _enlarging(size, start, length):
@@ -84,18 +79,17 @@ def _enlarging(size, start, length):
     return resize_matrices(size, start, length, full, size, triangle)                       # [N, size, size]
 
 
-def registered_crop(images, sides, places, offsets):
-    """As crop, and then scaled down again, bicubic, and put back at its place; its edge is repeated around it.
+def registered_crop(images, sides, places):
+    """As crop, but from between the pixels; then scaled down, bicubic, to the nearest whole pixels that it came from.
 
-    Args:
-        images, sides, places: as in `crop`.
-        offsets: pixels by which side, top and left are missed, [N, 3].
+    Its edge is repeated around it. Arguments as in `crop`.
     """
     matrices = []
     for axis, size in enumerate(images.shape[1:3]):
-        start, length = _part(size, sides, places[:, axis])
-        near = tf.clip_by_value(length + offsets[:, 0], 1.0, float(size))                   # [N]
-        near_start = tf.clip_by_value(start + offsets[:, 1 + axis], 0.0, size - near)       # [N]
+        length = tf.maximum(sides * size, 1.0)                                              # [N]
+        start = places[:, axis] * (size - length)                                           # [N]
+        near = tf.round(length)                                                             # [N]
+        near_start = tf.minimum(tf.round(start), size - near)                               # [N]
         zero, full = tf.zeros_like(near), tf.fill(tf.shape(near), float(size))
         back = resize_matrices(size, zero, full, near, size, cubic)                         # [N, size, size]
         row = tf.clip_by_value(tf.range(size, dtype=tf.float32) - near_start[:, None], 0.0, near[:, None] - 1)

@@ -85,7 +85,7 @@ WAVES_GROUPS = {
     'waves_degradation': ('waves_blur', 'waves_noise', 'waves_jpeg'),
 }
 WAVES_GROUPS['waves_all'] = tuple(name for names in tuple(WAVES_GROUPS.values()) for name in names)
-REGISTERED_TURN = 1.0  # degrees by which a registered rotation is turned back too far or too little, at most
+REGISTERED_TURN = 0.5  # degrees by which a registered rotation is turned back too far or too little, at most
 COMBINED = ('crop', 'blur', 'jpeg', 'noise')                       # the paper's combination, in its order
 SIGNATURE_CHAIN = (('centre_crop', 0.5), ('brightness', 1.5), ('jpeg', 80))
 

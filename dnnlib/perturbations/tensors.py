@@ -127,10 +127,8 @@ def centre_crop(images, values, seed):
 
 
 def registered_crop(images, values, seed):
-    """A crop put back, in side, top and left at most a pixel away from where it was: what a search for it finds."""
-    of_place, of_offsets = tf.unstack(tf.random.split(seed, 2))
-    offsets = tf.floor(3 * uniforms(images, of_offsets, 3)) - 1
-    return resampling.registered_crop(images, values / 128, uniforms(images, of_place, 2), offsets)
+    """A crop put back at the whole pixels that are nearest to where it was: what a search for its place finds."""
+    return resampling.registered_crop(images, values / 128, uniforms(images, seed, 2))
 
 
 def resize(images, values, seed):
@@ -158,7 +156,7 @@ def rotation(images, values, seed):
 
 
 def registered_rotation(images, values, seed):
-    """A rotation turned back, by at most a degree too much or too little."""
+    """A rotation turned back, by at most half a degree too much or too little: what a search for its angle finds."""
     of_side, of_error = tf.unstack(tf.random.split(seed, 2))
     degrees = tf.where(uniforms(images, of_side, 1)[:, 0] < 0.5, values, -values)
     too_much = REGISTERED_TURN * (2 * uniforms(images, of_error, 1)[:, 0] - 1)
