@@ -1,5 +1,6 @@
 """Run folders, JSON lines, hashes, formatted time, progress. Imports no TensorFlow."""
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -247,13 +248,16 @@ def _alone_in(folder):
 
 
 @contextlib.contextmanager
-def atomic_file(path, mode='w', private=False):
+def atomic_file(path, mode='w', private=False, new=False):
     """Opens a temporary file beside `path` that replaces `path` when the block ends well, and vanishes when not.
 
     What a process that is killed outright leaves, `.NAME-xxxxxxxx.incomplete`, the next call with the same `path`
-    removes, as in atomic_folder. With `private` the file becomes its owner's alone; otherwise the umask decides.
+    removes, as in atomic_folder. With `private` the file becomes its owner's alone; otherwise the umask decides. With
+    `new` nothing is replaced: FileExistsError is raised, at the end too if another process was faster.
     """
     path = os.path.abspath(path)
+    if new and os.path.lexists(path):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
     _remove_leftovers(path)
     with contextlib.ExitStack() as stack:
         temporary, file = _begin_file(stack, path, mode)
@@ -261,7 +265,22 @@ def atomic_file(path, mode='w', private=False):
         file.flush()
         os.fsync(file.fileno())
         os.chmod(temporary, 0o600 if private else _allowed(0o666))
-        os.replace(temporary, path)
+        if new:
+            _name_anew(temporary, path)
+        else:
+            os.replace(temporary, path)
+
+
+def _name_anew(temporary, path):
+    """Gives a file the name `path`, unless anything has it. Raises FileExistsError."""
+    try:
+        os.link(temporary, path)  # the first name is removed by who made it
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links
+        if os.path.lexists(path):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path) from None
+        os.rename(temporary, path)
 
 
 def _begin_file(stack, path, mode):

@@ -1,47 +1,27 @@
 """Small files of the owner's: keys, notes, proofs. New ones are whole or absent, and none is ever overwritten."""
 import contextlib
-import os
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from dnnlib.util import UserError
+from dnnlib.util import UserError, atomic_file
 
 LARGEST = 1 << 20  # bytes of a file that is read whole
 
 
 @contextlib.contextmanager
-def new_file(path: str, mode: int = 0o600) -> Iterator[BinaryIO]:
-    """Opens a new file, by default for its owner's eyes only; if the block fails, it is removed.
+def new_file(path: str, private: bool = True) -> Iterator[BinaryIO]:
+    """Opens a new file, by default for its owner's eyes only, which is there when the block ends well.
 
     Raises:
         UserError: the file exists already, or can't be written.
     """
     try:
-        handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode)
+        with atomic_file(path, 'wb', private, new=True) as file:
+            yield file
     except FileExistsError:
         raise UserError(f'{path} exists already; choose another file') from None
     except OSError as error:
-        raise _unwritable(path, error) from None
-    try:
-        with os.fdopen(handle, 'wb') as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        _remove(path)
-        raise _unwritable(path, error) from None
-    except BaseException:
-        _remove(path)
-        raise
-
-
-def _unwritable(path, error):
-    return UserError(f'{path} cannot be written: {error.strerror}; choose another file')
-
-
-def _remove(path):
-    with contextlib.suppress(OSError):
-        os.unlink(path)
+        raise UserError(f'{path} cannot be written: {error.strerror}; choose another file') from None
 
 
 def read_bytes(path: str) -> bytes:

@@ -117,7 +117,7 @@ def key_command(args: argparse.Namespace) -> None:
         print(f'{args.file} encrypts codes: keep a copy elsewhere, without it no image can be attributed')
         return
     key = SigningKey.generate(args.name)
-    with new_file(args.file) as file, new_file(f'{args.file}.pub', 0o644) as public:
+    with new_file(args.file) as file, new_file(f'{args.file}.pub', private=False) as public:
         file.write(f'{key.text}\n'.encode())
         public.write(f'{key.verifier.text}\n'.encode())
     print(f'{key.verifier.text}\nkeep {args.file} apart from the registry, and publish {args.file}.pub')
@@ -143,7 +143,7 @@ def _print_or_write(text, path):
     if path is None:
         print(text, end='')
         return
-    with new_file(path, 0o644) as file:
+    with new_file(path, private=False) as file:
         file.write(text.encode())
     print(f'written to {path}')
 
@@ -187,7 +187,7 @@ def timestamp_command(args: argparse.Namespace) -> None:
     if bool(args.request) == bool(args.response and args.root):
         raise UsageError('give --response and --root; or only --request, to write a request')
     if args.request:
-        with new_file(args.request, 0o644) as file:
+        with new_file(args.request, private=False) as file:
             file.write(timestamps.make_request(data).der)
         print(f"send it: curl -H 'Content-Type: {timestamps.CONTENT}' --data-binary @{args.request} URL > RESPONSE.tsr")
         return
@@ -200,7 +200,7 @@ def timestamp_command(args: argparse.Namespace) -> None:
         response = read_bytes(args.response)
     found = timestamps.check(response, data, roots, nonce)
     if args.url:
-        with new_file(args.response, 0o644) as file:
+        with new_file(args.response, private=False) as file:
             file.write(response)
     print(f'{args.file} was there at {found.time}, says {printable(found.authority)}')
 

@@ -44,7 +44,8 @@ def detection_lines(results: Iterable[Result], as_objects: bool, context: dict[s
 def summary(counts: collections.Counter) -> str:
     """One line such as '3 images: 2 made by this model, 1 error'."""
     total = sum(counts.values())
-    parts = ', '.join(f'{count} {name}' for name, count in counts.most_common())
+    parts = ', '.join(f'{count} {name}' + ('s' if name == ERROR and count > 1 else '')
+                      for name, count in counts.most_common())
     return f'{total} {"image" if total == 1 else "images"}: {parts or "nothing to look at"}'
 
 

@@ -57,7 +57,8 @@ def issue(args: argparse.Namespace, names: list[str]) -> None:
             f'kimg); {made.test.summary if made.test else "not tested whether its fingerprint reads"}')
     if args.names:
         print(f'{args.names}: {len(left)} issued, {len(names) - len(left)} had an instance already')
-    print(f'to attribute an image, {bits_needed(num_bits, len(registry.list()), RATE)}')
+    codes = next(model['codes'] for model in registry.models() if model['model_digest'] == snapshot.digest)
+    print(f'to attribute an image, {bits_needed(num_bits, codes, RATE)}')
     for line in books.crowded_models(registry):
         print(line)
 

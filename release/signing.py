@@ -24,7 +24,7 @@ def make_key(path: str) -> None:
     Raises UserError if either file exists.
     """
     key = ec.generate_private_key(ec.SECP256R1())
-    with new_file(path) as file, new_file(f'{path}.pub', 0o644) as public:
+    with new_file(path) as file, new_file(f'{path}.pub', private=False) as public:
         file.write(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8,
                                      serialization.NoEncryption()))
         public.write(key.public_key().public_bytes(serialization.Encoding.PEM,

@@ -59,7 +59,8 @@ class Snapshot:
         if not snapshots:
             raise UserError(f'{run_dir} holds no snapshot yet; let the training reach its first')
         if kimg is not None and kimg not in snapshots:
-            raise UserError(f'{run_dir} has no snapshot at {kimg} kimg; there are {", ".join(map(str, snapshots))}')
+            there = ', '.join(map(str, snapshots))
+            raise UserError(f'{run_dir} has no snapshot at {kimg} kimg; there are those at {there}')
         self.kimg = max(snapshots) if kimg is None else kimg
         self.path = snapshots[self.kimg]
         self.config, self.resolution = _read_options(self.options, os.path.join(run_dir, OPTIONS), impl)

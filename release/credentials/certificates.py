@@ -28,10 +28,10 @@ def make_chain(organisation: str, days: int = 365) -> dict[str, bytes]:
         organisation: what viewers show as the signer. days: how long the leaf is good for; the root is for ten years.
 
     Raises:
-        UsageError: no organisation, or one of more than 64 characters; `days` is out of range.
+        UsageError: no organisation, one of more than 64 characters, or not of one line; `days` is out of range.
     """
-    if not organisation.strip() or len(organisation) > 64:
-        raise UsageError(f'{organisation[:80]!r} cannot be an organisation; give 1 to 64 characters')
+    if not organisation.strip() or len(organisation) > 64 or not organisation.isprintable():
+        raise UsageError(f'{organisation[:80]!r} cannot be an organisation; give 1 to 64 characters, in one line')
     if not 1 <= days <= MOST_DAYS:
         raise UsageError(f'a certificate for {days} days makes no sense; choose 1 to {MOST_DAYS}')
     root_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))

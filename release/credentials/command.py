@@ -1,5 +1,6 @@
 """`run_release.py make-certificate` and `stamp`: their flags, and what they do."""
 import argparse
+import hashlib
 import os
 from typing import Any
 
@@ -61,19 +62,24 @@ def stamp_command(args: argparse.Namespace, registry: Any) -> int:
     from fingerprints.statistics import check_fpr
     from release.credentials.stamp import Stamper, opaque_id
     check_fpr(args.fpr)
-    stamper = Stamper(args.certificate)
+    if args.user is not None:
+        registry.get(args.user)  # it is told if there is none
+    stamper, new = Stamper(args.certificate), not os.path.lexists(args.out)
     make_folder(args.out)
     from release.attribute import Attributor  # here, since it takes seconds to import
-    failed, identities = 0, {}
+    failed, stamped, identities = 0, 0, {}
     for result in Attributor(args.run, registry)(args.image, args.fpr):
         try:
             user = _user_of(result, args.user)
             identity = identities.setdefault(user, opaque_id(registry, registry.get(user)))
-            _stamp_one(stamper, result.path, os.path.join(args.out, os.path.basename(result.path)), identity)
+            _stamp_one(stamper, result, os.path.join(args.out, os.path.basename(result.path)), identity)
+            stamped += 1
             print(f'{quoted(result.path)}: stamped')
         except UserError as error:
             failed += 1
             print(f'{quoted(result.path)}: error: {printable(str(error))}')
+    if new and not stamped:
+        os.rmdir(args.out)
     return 1 if failed else 0
 
 
@@ -89,7 +95,7 @@ def _user_of(result, wanted):
     return user
 
 
-def _stamp_one(stamper, path, target, identity):
+def _stamp_one(stamper, result, target, identity):
     """Writes the stamped file, if all its pixels are what they were."""
     import io
 
@@ -98,7 +104,9 @@ def _stamp_one(stamper, path, target, identity):
     from dnnlib.images import decode, read_file
     if os.path.lexists(target):
         raise UserError(f'{target} exists already; choose another folder')
-    data = read_file(path)
+    data = read_file(result.path)
+    if hashlib.sha256(data).hexdigest() != result.sha256:
+        raise UserError('it was changed while it was read; stamp it again')
     with Image.open(io.BytesIO(data)) as image:
         kind = image.format
     stamped = stamper.stamp(data, kind, identity)

@@ -8,6 +8,7 @@ from typing import Any
 from dnnlib.util import UsageError, UserError, atomic_file, make_folder, quoted
 
 NOBODY_NAMED = 3  # exit code, as attribute's
+MOST_IMAGES, MOST_REDRAWN = 100_000, 100  # of an hour or more
 
 ABOUT = '''\
 Writes FILE.html and FILE.json (and with --pdf FILE.pdf): the picture, how it was read, what agrees with whose code,
@@ -52,9 +53,9 @@ def report_command(args: argparse.Namespace, registry: Any) -> int:
     from fingerprints.statistics import check_fpr
     check_fpr(args.fpr)
     paths = _paths(args)
-    if args.images < 1 or args.redraw < 0:
-        raise UsageError(f'--images={args.images} --redraw={args.redraw}: give at least 1 image, and 0 or more to '
-                         'redraw')
+    if not 1 <= args.images <= MOST_IMAGES or not 0 <= args.redraw <= MOST_REDRAWN:
+        raise UsageError(f'--images={args.images} --redraw={args.redraw}: give 1 to {MOST_IMAGES} images, and 0 to '
+                         f'{MOST_REDRAWN} to redraw')
     from release.evidence.page import find_browser, html, pdf
     browser = find_browser() if args.pdf else None
     from release.evidence.facts import Reporter  # here, since it takes seconds to import

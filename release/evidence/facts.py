@@ -58,7 +58,7 @@ class Reporter:
         run_dir: the training run. registry: who has an instance. request: what is asked.
 
     Raises:
-        UserError: as release.attribute.Attributor; the picture can't be read.
+        UserError: as release.attribute.Attributor; the picture, or the dataset of innocents, can't be read.
     """
 
     def __init__(self, run_dir: str, registry: Registry, request: Request):
@@ -66,6 +66,7 @@ class Reporter:
         self._attributor = Attributor(run_dir, registry, request.align)
         self._snapshot = self._attributor.snapshot
         self._names, self._codes = registry.codes(self._snapshot.digest)
+        self._innocents = find_innocents(request.innocents, self._snapshot.options, self._snapshot.resolution)
 
     def __call__(self) -> tuple[dict[str, Any], Result]:
         """(the record, the Result of the attribution that it explains)."""
@@ -137,7 +138,7 @@ class Reporter:
             missing = {'missing': f'not done, since nobody is named: {why[attribution.reason]}'}
             return {'likelihood': missing, 'redrawn': missing, **tables}
         model, codes = self._attributor.model, self._codes
-        innocents = find_innocents(request.innocents, snapshot.options, snapshot.resolution)
+        innocents = self._innocents
         versions = list(self._attributor.alignments.values())
         return {'likelihood': likelihood(model, codes, best, attribution.threshold, innocents, request.count, versions),
                 'redrawn': redrawn(snapshot, model, codes[best], pixels, innocents, request.redraw), **tables}

@@ -221,6 +221,23 @@ def test_atomic_file(tmp_path):
     assert path.read_text() == 'old' and os.listdir(tmp_path) == ['file']
 
 
+@pytest.mark.parametrize('links', [True, False])
+def test_a_new_file_replaces_none(tmp_path, monkeypatch, links):
+    if not links:
+        monkeypatch.setattr(os, 'link', lambda *names: (_ for _ in ()).throw(PermissionError()))
+    path = tmp_path / 'file'
+    with atomic_file(str(path), new=True) as file:
+        file.write('mine')
+        assert not path.exists()
+    assert path.read_text() == 'mine' and os.listdir(tmp_path) == ['file']
+    with pytest.raises(FileExistsError), atomic_file(str(path), new=True):
+        raise AssertionError('it was begun')
+    path.unlink()
+    with pytest.raises(FileExistsError), atomic_file(str(path), new=True) as file:
+        path.write_text('another was faster')
+    assert path.read_text() == 'another was faster' and os.listdir(tmp_path) == ['file']
+
+
 def test_what_kill_9_leaves_of_a_file_is_removed_by_the_next_write(tmp_path):
     """And only that: not what another process still writes, nor what merely has such a name."""
     for name in ('.x-abcdefgh.incomplete', '.x-abcdefgh', '.y-abcdefgh.incomplete'):

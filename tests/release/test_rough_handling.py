@@ -120,7 +120,7 @@ COMMANDS = [  # in order; the exit code, what may change, the command
         (1, '', f'attribute photos {RUN} --json --out=registry.sqlite --resume'),
         (3, 'registry.sqlite', f'attribute photos {RUN} --record --fpr=1e-4'),
         (3, '', f'detect photos {RUN} --fpr=1e-4'),
-        (1, '', f'report photos/0.png {RUN} --out=report.html'),  # the run's dataset is not there
+        (1, '', f'report photos/0.png {RUN} --out=report.html --innocents=images'),
         (3, '', f'report photos/0.png {RUN} --out=report.html --innocents=other --images=4 --redraw=0'),
         (1, '', f'report photos/0.png {RUN} --out=report.html --innocents=other --images=4 --redraw=0'),
         (2, '', f'report photos/0.png {RUN} --out=notes.txt'),
@@ -304,6 +304,36 @@ def test_drawing_that_is_ended_leaves_no_half_folder(place, released, number, co
         f'drawn/{name}.png' for name in ('0000', '0001', '0002', '0003', 'grid'))}
 
 
+ENDED = '''
+import os, runpy, signal, sys
+number, sync = int(sys.argv.pop(1)), os.fsync
+os.fsync = lambda file: (os.kill(os.getpid(), number), sync(file))  # what is written is about to be put in place
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name='__main__')
+'''
+SYNCED = ['report photos/0.png --run=run --images=2 --redraw=0 --out=report.html', 'signing-key signing.pem',
+          'key key --name=example.com/books', 'key key --codes', 'export exported.jsonl', 'serve-config',
+          'notice alice --out=letter', 'attribute photos --run=run --csv --out=results.csv',
+          'timestamp notes.txt --request=request.tsq']
+
+
+@pytest.mark.parametrize('number, code', [(signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+@pytest.mark.parametrize('words', SYNCED)
+def test_a_file_is_there_as_a_whole_or_not_at_all(place, released, words, number, code):
+    shutil.copy(released[1].location, 'registry.sqlite')
+    shutil.copytree(released[0], 'run', dirs_exist_ok=True)
+    before = tree(place)
+    script = os.path.join(ROOT, 'run_release.py')
+    done = subprocess.run([sys.executable, '-c', ENDED, str(int(number)), script, *words.split()], text=True,
+                          capture_output=True, env={**os.environ, 'PYTHONPATH': ROOT})
+    assert done.returncode == code and done.stderr == ('run_release.py: terminated\n' if code > 0 else ''), done
+    after = tree(place)
+    new = [name for name in after if before.get(name) != after[name] and name not in ('serving', 'registry.sqlite')]
+    assert all(name.endswith('.incomplete') and code < 0 for name in new), new
+    assert call('run_release.py', *words.split()) in (0, 1, 3)
+    assert not [name for name in tree(place) if name.endswith('.incomplete')]
+
+
 @pytest.fixture
 def disk(place):
     """Mounts a file system that is full, or one that is read-only, at PLACE/disk."""
@@ -332,7 +362,14 @@ WRITING = [('run_release.py', 'issue', 'zoe', RUN, UNTESTED, '--out=disk/instanc
            ('run_training.py', '--config=quickstart', '--data-dir=data', '--run-dir=disk/trained'),
            ('run_metrics.py', RUN, '--num-images=8'),
            ('run_generator.py', RUN, '--side=2', '--out=disk/pictures'),
-           ('run_generator.py', '--instance=instances/alice', '--side=2', '--out=disk/drawn')]
+           ('run_generator.py', '--instance=instances/alice', '--side=2', '--out=disk/drawn'),
+           ('run_release.py', 'attribute', 'photos', RUN, '--json', '--resume', '--out=disk/grown'),
+           ('run_release.py', 'report', 'photos/0.png', RUN, '--images=2', '--redraw=0', '--out=disk/report.html'),
+           ('run_release.py', 'make-certificate', 'disk/certificates', '--organisation=Owner'),
+           ('run_release.py', 'reissue', 'alice', RUN, '--out=disk/instances'),
+           ('run_release.py', 'signing-key', 'disk/signing.pem'),
+           ('run_release.py', 'serve-config', '--out=disk/serving'),
+           ('run_release.py', 'export-decoder', RUN, '--out=disk/decoder')]
 
 
 @pytest.mark.parametrize('words', WRITING, ids=lambda words: ' '.join(words[:2]) + words[-1])
@@ -349,5 +386,6 @@ def test_a_disk_that_takes_nothing_is_told_in_one_line(place, disk, words, optio
     line = str(caught.value) if isinstance(caught.value, UserError) else cli.refused(caught.value)
     assert re.search(reason, line) and '\n' not in line, line
     left = {one for one, digest in tree('disk').items() if before.get(one) != digest}
-    assert left <= {'instances', 'new.sqlite', 'trained', 'trained/.lock0', 'pictures', 'metrics.jsonl'}, left
+    assert left <= {'instances', 'new.sqlite', 'trained', 'trained/.lock0', 'pictures', 'metrics.jsonl',
+                    'grown', 'serving'}, left
     assert [user.name for user in Registry('registry.sqlite').list()] == ['alice']

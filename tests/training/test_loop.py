@@ -290,7 +290,7 @@ def test_two_processes_in_one_folder(dataset, tmp_path):
 
 
 def test_snapshot_that_is_not_there(finished):
-    with pytest.raises(UserError, match='no snapshot at 9 kimg; there are 1, 2, 3, 4'):
+    with pytest.raises(UserError, match='no snapshot at 9 kimg; there are those at 1, 2, 3, 4'):
         Snapshot(finished[0], 9)
     with pytest.raises(UserError, match='does not exist'):
         Snapshot('/nonexistent')

@@ -3,6 +3,7 @@ import base64
 import hashlib
 import io
 import os
+import shutil
 import stat
 
 import numpy as np
@@ -68,6 +69,7 @@ def test_keys_are_their_owners_alone_and_nothing_is_replaced(certificate):
 
 
 @pytest.mark.parametrize('name, days, said', [('', 365, 'organisation'), ('x' * 65, 365, 'organisation'),
+                                              ('Example\nLtd', 365, 'organisation'),
                                               ('Example', 0, '0 days'), ('Example', 9999, '9999 days')])
 def test_bad_certificates_are_refused(name, days, said):
     with pytest.raises(UsageError, match=said):
@@ -125,7 +127,7 @@ def test_what_cannot_be_stamped_is_one_line(stamper, certificate, tmp_path):
 
 
 def test_pictures_are_stamped_by_the_fingerprint_that_is_read_in_them(stamper, certificate, project, codes, tmp_path,
-                                                                      capsys):
+                                                                      capsys, monkeypatch):
     """alice's picture is, what names nobody or is none is not. No name is in the file; it is attributed as before."""
     folder, _ = project
     registry = make_registry(str(tmp_path / 'registry.sqlite'), project[1].digest, codes)
@@ -133,6 +135,7 @@ def test_pictures_are_stamped_by_the_fingerprint_that_is_read_in_them(stamper, c
     stamp = ['stamp', *common, f'--certificate={certificate}', f'--out={tmp_path}/out']
     (tmp_path / 'text.png').write_text('text')
     assert command(*stamp, '--fpr=1e-6', folder / 'a.png') == 1 and 'names nobody' in capsys.readouterr().out
+    assert not os.path.exists(tmp_path / 'out')  # nothing was stamped
     assert command(*stamp, folder / 'a.png', tmp_path / 'text.png') == 1
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].endswith('a.png: stamped') and lines[1].endswith('error: not an image') and len(lines) == 2
@@ -146,3 +149,12 @@ def test_pictures_are_stamped_by_the_fingerprint_that_is_read_in_them(stamper, c
     assert 'user alice  16 of 16 bits' in capsys.readouterr().out
     assert command(*stamp, folder / 'a.png') == 1 and 'exists already' in capsys.readouterr().out
     assert command(*stamp, folder / 'a.png', '--user=bob') == 1 and "not that of 'bob'" in capsys.readouterr().out
+    with pytest.raises(UserError, match='zoe'):
+        command(*stamp, folder / 'a.png', '--user=zoe')
+    evil = tmp_path / 'x\ny.png: stamped'
+    shutil.copy(folder / 'a.png', evil)
+    for code in (0, 1):  # the second time it exists
+        assert command(*stamp, evil) == code and capsys.readouterr().out.count('\n') == 1
+    monkeypatch.setattr('dnnlib.images.read_file', lambda path: (folder / 'a.png').read_bytes() + b' ')
+    assert command(*stamp[:-1], f'--out={tmp_path}/other', folder / 'a.png') == 1
+    assert 'changed while it was read' in capsys.readouterr().out and not os.path.exists(tmp_path / 'other')
