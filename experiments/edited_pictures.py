@@ -18,7 +18,7 @@ from dnnlib.util import UsageError, progress
 from fingerprints.codes import packed, unpacked
 from fingerprints.evidence import pool
 from fingerprints.matching import PackedCodes, attribute
-from release.search import find_part
+from release.search import find_placement
 from release.sizes import fitted
 from training.snapshot import Snapshot
 
@@ -36,14 +36,14 @@ def saved(image, format='PNG', **options):
 
 def scaled(factor):
     """An edit that scales an image both ways."""
-    return lambda image: saved(image.resize([round(side * factor) for side in image.size], Image.Resampling.BICUBIC))
+    return lambda image: image.resize([round(side * factor) for side in image.size], Image.Resampling.BICUBIC)
 
 
 def cropped(share):
     """An edit that keeps the middle."""
     def edit(image):
         cut = [round(side * (1 - share) / 2) for side in image.size]
-        return saved(image.crop((*cut, image.width - cut[0], image.height - cut[1])))
+        return image.crop((*cut, image.width - cut[0], image.height - cut[1]))
     return edit
 
 
@@ -51,11 +51,12 @@ def boxed(image):
     """Black bars above and below, as a video has them."""
     framed = Image.new('RGB', (image.width, image.height + image.height // 2))
     framed.paste(image, (0, image.height // 4))
-    return saved(framed)
+    return framed
 
 
-EDITS = {'as they are': saved, 'scaled by 0.75': scaled(0.75), 'scaled by 1.5': scaled(1.5), 'scaled by 2': scaled(2),
-         'scaled by 8': scaled(8), 'cropped to 95%': cropped(0.95), 'cropped to 80%': cropped(0.8), 'boxed': boxed,
+# Those that save no JPEG save nothing: a PNG keeps every pixel, and to write and read a large one costs most of all.
+EDITS = {'as they are': saved, 'scaled by 0.75': scaled(0.75), 'scaled by 2': scaled(2), 'scaled by 8': scaled(8),
+         'cropped to 95%': cropped(0.95), 'cropped to 80%': cropped(0.8), 'boxed': boxed,
          'JPEG 75': lambda image: saved(image, 'JPEG', quality=75),
          'JPEG 90, then 75': lambda image: saved(saved(image, 'JPEG', quality=90), 'JPEG', quality=75)}
 
@@ -86,7 +87,7 @@ def searched(model, images, edit):
     """The logits [users, count, bits] at the place where edited pictures, scaled as a whole, are read most surely."""
     def place(one):
         whole = next(iter(fitted(edit(Image.fromarray(one)), model.resolution).values()))
-        return find_part(whole, lambda tried: model.decode(to_float(tried)))[1]
+        return find_placement(whole, lambda tried: model.decode(to_float(tried)))[1]
     return np.stack([[place(one) for one in pictures] for pictures in progress(images, desc='search', unit='user')])
 
 
@@ -97,7 +98,7 @@ def grouped(logits, together):
 
 
 def named(rows, users, registry, soft):
-    """[(share named right, number named wrong)] at the RATES of evidence [groups, bits], as much of each of the users."""
+    """[(share named right, number named wrong)] at the RATES of evidence [groups, bits], as much of each user."""
     found = attribute(rows, range(len(registry)), registry, RATES[0], soft=soft)
     truth = np.repeat(users, len(found) // len(users))
     results = []
