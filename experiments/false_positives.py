@@ -1,33 +1,59 @@
 """Counts how often unrelated pictures are held against a user: pictures → decoder → random registries → p-values.
 
-    python -m experiments.false_positives --run=results/demo/run --photographs ../shared/data/*.zip --alignments
+    python -m experiments.false_positives --run=results/demo/run --photographs ../shared/data/*.zip --alignments \\
+        --generators results/photographs-config-e untrained
 
 What the decoder says does not matter to the promise (fingerprints.statistics.p_value), nor do pictures that decode
 alike; the codes must be random. Pictures that decode alike accuse the same user of one registry together, so there are
 many registries, each asked for its share of the pictures.
 """
 import collections
+import os
 
 import numpy as np
+import tensorflow as tf
 
 from dnnlib import cli
 from dnnlib.images import to_float
 from dnnlib.util import UsageError, progress
-from experiments.unrelated import load_photographs, unrelated
+from experiments.unrelated import Drawn, load_photographs, unrelated
 from fingerprints.codes import packed, unpacked
 from fingerprints.matching import PackedCodes, attribute
 from fingerprints.statistics import clopper_pearson, corrected, p_value, threshold
+from models.methods import METHODS
 from release.alignments import ALIGNMENTS, AS_IT_IS, best_alignment
+from training.config import make_config
 from training.snapshot import Snapshot
 
 BATCH = 256
 RATES = (1e-3, 1e-6)
+UNTRAINED = 'untrained'
+SMALL = dict(latent_dim=64, embedding_dim=64, fmap_base=1024, fmap_max=32, mapping_layers=2)  # what it is made of
 
 
-def decode_all(model, photographs, count, seed, alignments):
-    """(kinds, bits read, packed, uint8 [count, alignments, bytes]) of `count` unrelated pictures."""
+def load_generators(runs, resolution, seed):
+    """A Drawn for each run, whose pictures show all kinds of fingerprints if any; UNTRAINED: of random weights."""
+    def drawn(run):
+        model = untrained(resolution) if run == UNTRAINED else Snapshot(run).model(BATCH)
+        rng = np.random.default_rng([seed, 1])
+
+        def generate(latents):
+            return model.generate(latents, rng.integers(0, 2, [len(latents), model.fingerprint_bits]))
+        return Drawn(os.path.basename(os.path.normpath(run)), generate, model.latent_dim)
+    return [drawn(run) for run in runs]
+
+
+def untrained(resolution):
+    """The Model of a small plain generator as it is before training."""
+    method = METHODS['stylegan2']
+    tf.keras.utils.set_random_seed(0)
+    return method.as_model(method.networks(make_config('stylegan2', SMALL), resolution, ('M', 'G')), BATCH)
+
+
+def decode_all(model, pictures, count, alignments):
+    """(kinds, bits read, packed, uint8 [count, alignments, bytes]) of `count` (kind, uint8 picture)."""
     kinds, read, batch = [], [], []
-    pictures = progress(unrelated(photographs, model.resolution, count, seed), total=count, desc='decode')
+    pictures = progress(pictures, total=count, desc='decode')
     for number, (kind, pixels) in enumerate(pictures, 1):
         kinds.append(kind)
         batch.append(pixels)
@@ -45,8 +71,9 @@ def p_values(read, num_bits, users, registries, seed):
     for part in progress(np.array_split(read, registries), desc=f'{users} users', unit='registry'):
         codes = PackedCodes(rng.integers(0, 256, [users, -(-num_bits // 8)], np.uint8), num_bits)
         tried = part.shape[1]
-        logits = 2.0 * unpacked(part.reshape(-1, part.shape[2]), num_bits) - 1
-        results = attribute(logits, range(users), codes, RATES[0], num_alignments=tried)
+        rows, number = np.unique(part.reshape(-1, part.shape[2]), axis=0, return_inverse=True)
+        results = attribute(2.0 * unpacked(rows, num_bits) - 1, range(users), codes, RATES[0], num_alignments=tried)
+        results = [results[index] for index in number.ravel()]  # what decodes alike is compared once
         found += [best_alignment(results[start:start + tried])[1].p_value for start in range(0, len(results), tried)]
     return np.array(found)
 
@@ -64,7 +91,7 @@ def lines(kinds, p, num_bits, users, tried, registries):
             named = int((chosen <= rate).sum())
             low, high = clopper_pearson(named, len(chosen))
             verdict = 'within' if low <= rate else 'ABOVE'
-            yield (f'  {kind:12} {named:6} of {len(chosen):7}  {named / len(chosen):.2e}  95%: {low:.1e} to {high:.1e}'
+            yield (f'  {kind:14} {named:6} of {len(chosen):7}  {named / len(chosen):.2e}  95%: {low:.1e} to {high:.1e}'
                    f'  {verdict} the rate')
         held = np.array([(part <= rate).sum() for part in np.array_split(p, registries)])
         error = 1.96 * held.std() * registries ** 0.5 / len(p)
@@ -78,6 +105,8 @@ def make_parser():
     parser = cli.ArgumentParser(prog='python -m experiments.false_positives', description=__doc__.split('\n')[0])
     parser.add_argument('--run', required=True, help="the training run's folder")
     parser.add_argument('--photographs', required=True, nargs='+', help='folders or zips of photographs')
+    parser.add_argument('--generators', nargs='+', default=[], metavar='RUN', help='runs of other models, whose '
+                        f'pictures are unrelated too; {UNTRAINED}: a generator of random weights')
     parser.add_argument('--pictures', type=int, default=100_000, help='how many pictures')
     parser.add_argument('--users', default='10000,1000000', help='numbers of users, separated by commas')
     parser.add_argument('--registries', type=int, default=100, help='how many registries of each number')
@@ -95,7 +124,9 @@ def main(args):
     if model.decode is None:
         raise UsageError(f'{args.run} was trained without fingerprints; take a run that has a decoder')
     alignments = ALIGNMENTS if args.alignments else {AS_IT_IS: ALIGNMENTS[AS_IT_IS]}
-    kinds, read = decode_all(model, load_photographs(args.photographs), args.pictures, args.seed, alignments)
+    generators = load_generators(args.generators, model.resolution, args.seed)
+    pictures = unrelated(load_photographs(args.photographs), model.resolution, args.pictures, args.seed, generators)
+    kinds, read = decode_all(model, pictures, args.pictures, alignments)
     different = len(np.unique(read[:, 0], axis=0))
     print(f'{len(kinds):,} pictures, which decode to {different:,} bit strings', flush=True)
     for users in counts:

@@ -1,14 +1,16 @@
-"""Pictures that no model of ours has drawn, any number of them: crops of photographs, drawings, gradients, noise ..."""
+"""Pictures that no instance has drawn, any number of them: crops of photographs, drawings, noise, other generators'."""
 import io
 from collections.abc import Iterator, Sequence
+from typing import Callable
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from datasets.archives import open_archive
-from dnnlib.images import decode
+from dnnlib.images import decode, to_uint8
 
 LEAST_CROP = 0.4  # of a photograph's smaller side
+AT_ONCE = 64      # pictures that a generator draws
 
 
 def load_photographs(paths: Sequence[str]) -> list[bytes]:
@@ -62,14 +64,32 @@ def recompressed(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.asarray(decode(file.getvalue()))
 
 
+class Drawn:
+    """The pictures of a generator that is none of ours, one after the other: uint8 [side, side, 3] of (side, rng).
+
+    generate: latents [N, latent_dim] → float images [N, H, W, 3] in [-1, 1].
+    """
+
+    def __init__(self, name: str, generate: Callable[[np.ndarray], np.ndarray], latent_dim: int):
+        self.__name__, self.generate, self.latent_dim = name, generate, latent_dim
+        self.drawn = []
+
+    def __call__(self, side: int, rng: np.random.Generator) -> np.ndarray:
+        if not self.drawn:
+            self.drawn = list(to_uint8(self.generate(rng.standard_normal([AT_ONCE, self.latent_dim], np.float32))))
+        image = Image.fromarray(self.drawn.pop())
+        return np.asarray(image if image.size == (side, side) else image.resize((side, side), Image.Resampling.LANCZOS))
+
+
 def _enlarged(pixels, side):
     return np.asarray(Image.fromarray(pixels).resize((side, side), Image.Resampling.BILINEAR))
 
 
-def unrelated(photographs: Sequence[bytes], side: int, count: int, seed: int) -> Iterator[tuple[str, np.ndarray]]:
+def unrelated(photographs: Sequence[bytes], side: int, count: int, seed: int,
+              generators: Sequence[Drawn] = ()) -> Iterator[tuple[str, np.ndarray]]:
     """Yields `count` (kind, uint8 [side, side, 3]): every second a crop of a photograph, half of all as JPEGs."""
     rng = np.random.default_rng(seed)
-    others = (noise, flat, gradient, drawing)
+    others = (noise, flat, gradient, drawing, *generators)
     for number in range(count):
         make = others[number // 2 % len(others)]
         kind = make.__name__ if number % 2 else 'photograph'

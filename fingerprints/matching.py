@@ -13,6 +13,7 @@ from fingerprints.statistics import check_fpr, corrected, p_value, threshold
 
 USERS_AT_ONCE = 1 << 14  # 16,384 codes of 128 bits as float32 are 8 MiB
 IMAGES_AT_ONCE = 64      # their scores, 4 MiB
+COUNTS_BITS = hasattr(np, 'bitwise_count')  # since NumPy 2; without it a matrix product counts them
 
 NAMED, NOBODY, SEVERAL, TIE, UNREACHABLE, PAIR = 'named', 'nobody', 'several', 'tie', 'unreachable', 'pair'
 
@@ -158,19 +159,15 @@ def _candidates(decisions, codes):
     """For each decision a list of (user's index, score), best first, of equals the first.
 
     Each list has the two best users and everyone who reaches what is needed. The codes are passed in blocks, so that
-    ten million users need little more memory than their packed codes. Scores are whole numbers below 2^24, which
-    float32 sums exactly.
+    ten million users need little more memory than their packed codes.
     """
-    weights = np.stack([decision.weights for decision in decisions])                         # [N, num_bits]
-    offsets = [decision.offset for decision in decisions]
     needed = np.array([np.inf if decision.needed is None else decision.needed for decision in decisions])
     candidates = [[] for _ in decisions]
     lowest = np.full(len(decisions), -np.inf)  # what a block's best must exceed to matter
-    for start in range(0, len(codes), USERS_AT_ONCE):
-        sums = weights @ codes.bits(start, start + USERS_AT_ONCE).T                          # [N, U]
-        best = sums.max(axis=1) + offsets
+    counts = COUNTS_BITS and isinstance(decisions[0], _HardDecision)
+    for start, best, scores in (_counted if counts else _weighed)(decisions, codes):
         for number in np.flatnonzero((best > lowest) | (best >= needed)):
-            row, found = sums[number] + offsets[number], candidates[number]
+            row, found = scores(number), candidates[number]
             chosen = np.union1d(_best_two(row), np.flatnonzero(row >= needed[number]))
             found += [(start + int(index), int(row[index])) for index in chosen]
             found.sort(key=lambda candidate: (-candidate[1], candidate[0]))
@@ -178,6 +175,39 @@ def _candidates(decisions, codes):
             if len(found) > 1:
                 lowest[number] = found[1][1]
     return candidates
+
+
+def _weighed(decisions, codes):
+    """Yields for each block of users (its start, best scores [N], function: number → its scores [U], float32).
+
+    A matrix product of weights and codes. Scores are whole numbers below 2^24, which float32 sums exactly.
+    """
+    weights = np.stack([decision.weights for decision in decisions])                         # [N, num_bits]
+    offsets = np.array([decision.offset for decision in decisions])
+    for start in range(0, len(codes), USERS_AT_ONCE):
+        sums = weights @ codes.bits(start, start + USERS_AT_ONCE).T                          # [N, U]
+        yield start, sums.max(axis=1) + offsets, lambda number: sums[number] + offsets[number]  # noqa: B023
+
+
+def _counted(decisions, codes):
+    """As _weighed, where each matching bit counts one: from the bits that differ, 64 of them at a time."""
+    num_bits = codes.num_bits
+    read = _words(packed(np.stack([decision.weights > 0 for decision in decisions])))        # [words, N]
+    for start in range(0, len(codes), USERS_AT_ONCE):
+        users = _words(codes.data[start:start + USERS_AT_ONCE])                              # [words, U]
+        differ = np.zeros([len(decisions), users.shape[1]], np.uint8 if num_bits < 256 else np.uint16)
+        for number, total in enumerate(differ):
+            for word, column in zip(read[:, number], users):
+                total += np.bitwise_count(column ^ word)
+        yield (start, num_bits - differ.min(axis=1).astype(np.float32),
+               lambda number: num_bits - differ[number].astype(np.float32))  # noqa: B023
+
+
+def _words(data):
+    """Packed codes [n, bytes] as uint64 [words, n], the last word padded with 0."""
+    whole = np.zeros([len(data), -(-data.shape[1] // 8) * 8], np.uint8)
+    whole[:, :data.shape[1]] = data
+    return np.ascontiguousarray(whole.view(np.uint64).T)
 
 
 def _best_two(row):

@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dnnlib.images import to_float
 from dnnlib.util import UsageError
 from experiments import edited_pictures
-from experiments.edited_pictures import EDITS, grouped, named, table
+from experiments.edited_pictures import EDITS, RATES, grouped, named, table
 from fingerprints.codes import packed
-from fingerprints.matching import PackedCodes
+from fingerprints.matching import PackedCodes, attribute
 
 BITS = 64
 
@@ -35,9 +36,25 @@ def test_edits_change_what_they_say():
 def test_what_such_a_model_shows_is_named_but_for_crops(model):
     rows = {row.split(' | ')[0][2:]: row.split(' | ')[1:] for row in list(table(model, 3, 16, 50, 0))[3:]}
     assert set(rows) == set(EDITS)
-    for name in ('as they are', 'scaled by 1.5', 'scaled by 8', 'boxed', 'JPEG 75', 'JPEG 90, then 75'):
+    for name in ('as they are', 'scaled by 2', 'scaled by 8', 'boxed', 'JPEG 75', 'JPEG 90, then 75'):
         assert rows[name] == ['1.000', *['100.0 / 100.0'] * 6, '0 |'], name
     assert float(rows['cropped to 80%'][0]) < 0.9 and rows['cropped to 80%'][-1] == '0 |'
+
+
+def test_few_users_crops_are_searched_for(model, monkeypatch):
+    """What is searched is the crop, scaled to the model's size; what is found counts."""
+    seen = []
+
+    def find_placement(whole, decode):
+        seen.append(whole)
+        return None, decode(whole[np.newaxis])[0]
+    monkeypatch.setattr(edited_pictures, 'find_placement', find_placement)
+    images = edited_pictures.draw_pictures(model, np.eye(2, BITS, dtype=np.uint8), 3, 0)
+    found = edited_pictures.searched(model, images, EDITS['cropped to 80%'])
+    crop = Image.fromarray(images[1, 2]).crop((6, 6, 58, 58)).resize((BITS, BITS), Image.Resampling.LANCZOS)
+    assert len(seen) == 6 and (seen[5] == np.asarray(crop)).all()
+    assert (found[1, 2] == model.decode(to_float(seen[5])[np.newaxis])[0]).all()
+    assert list(table(model, 2, 16, 20, 0, 1))[-1].startswith('| cropped to 80%, searched for: 16 pictures | ')
 
 
 def test_shares_and_mistakes_are_counted():
@@ -45,7 +62,33 @@ def test_shares_and_mistakes_are_counted():
     registry = PackedCodes(packed(codes), BITS)
     rows = 2.0 * codes[[0, 0, 1, 2]] - 1
     rows[1] = np.tile([1.0, -1.0], BITS // 2)
-    assert named(rows, np.array([0, 1]), registry, 1e-6, False) == (0.5, 1)  # 0, nobody; 1, and 2 instead of 1
+    assert named(rows, np.array([0, 1]), registry, False) == [(0.5, 1)] * 2  # 0, nobody; 1, and 2 instead of 1
+
+
+@pytest.mark.parametrize('soft', [False, True])
+def test_both_rates_are_as_attribute_has_them(soft):
+    """Users in pairs that differ in few bits: nobody, one, and several at one rate but one at the other."""
+    rng = np.random.default_rng(1)
+    codes = np.repeat(rng.integers(0, 2, [20, BITS], np.uint8), 2, 0)
+    codes[1::2, :6] ^= 1
+    users = rng.integers(0, 40, 300)
+    rows = (2.0 * codes[users] - 1) * rng.uniform(0.5, 1, [300, BITS])
+    rows *= np.where(rng.random([300, BITS]) < rng.uniform(0, 0.3, [300, 1]), -1, 1)
+    registry = PackedCodes(packed(codes), BITS)
+    found = named(rows, users, registry, soft)
+    for rate, (right, wrong) in zip(RATES, found):
+        said = [one.user for one in attribute(rows, range(40), registry, rate, soft=soft)]
+        assert right == np.mean([user == expected for user, expected in zip(said, users)]) > 0.1
+        assert wrong == sum(user not in (None, expected) for user, expected in zip(said, users))
+    assert found[0] != found[1]
+
+
+def test_a_crop_that_is_searched_for_is_named(model):
+    """Columns cropped at both sides are other bits; put back where they were they are the right ones."""
+    rows = list(table(model, 2, 16, 20, 0, searching=1))
+    assert rows[-1].startswith('| cropped to 80%, searched for: 16 pictures | ')
+    plain, found = (float(row.split(' | ')[1]) for row in (rows[-5], rows[-1]))
+    assert rows[-5].startswith('| cropped to 80% |') and found > plain
 
 
 def test_groups_are_of_one_user_each():
@@ -59,6 +102,6 @@ def test_a_run_is_measured(run_dir, capsys):
     words = [f'--run={run_dir}', '--users=2', '--pictures=16', '--registered=3']
     edited_pictures.main(edited_pictures.make_parser().parse_args(words))
     assert capsys.readouterr().out.startswith('32 pictures of 2 of 3 users; ')
-    for wrong in ('--users=4', '--pictures=15', '--seed=-1'):
+    for wrong in ('--users=4', '--pictures=15', '--seed=-1', '--searched=3'):
         with pytest.raises(UsageError):
             edited_pictures.main(edited_pictures.make_parser().parse_args([*words, wrong]))

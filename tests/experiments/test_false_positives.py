@@ -1,5 +1,6 @@
 """Unrelated pictures, and the count of those that are held against a user."""
 import io
+import os
 
 import numpy as np
 import pytest
@@ -36,6 +37,7 @@ def test_p_values_are_those_of_the_best_version_and_user_of_each_registry():
     """Oracle: the same registries drawn anew, and every comparison made."""
     rng = np.random.default_rng(0)
     bits = rng.integers(0, 2, [40, 3, 24], np.uint8)  # 40 pictures in 3 versions
+    bits[3], bits[7, 2] = bits[5], bits[1, 0]          # and some that decode alike
     found = false_positives.p_values(packed(bits), 24, 30, 4, seed=7)
     registries = np.random.default_rng(7)
     for part in range(4):
@@ -58,14 +60,27 @@ def test_the_lines_tell_what_is_above_the_rate():
     assert list(false_positives.lines(kinds, p, 128, 10_000, 16, 100))[4].endswith('3.6e-01 to 4.4e-01')
 
 
+def test_other_generators_pictures_are_among_them(photographs, run_dir):
+    """One of this project, of random fingerprints, and one of random weights: each a fifth of what is no photograph."""
+    generators = false_positives.load_generators([run_dir, 'untrained'], 16, 3)
+    first = list(unrelated(photographs, 16, 240, 5, generators))
+    kinds = [kind for kind, _ in first]
+    assert kinds.count('untrained') == kinds.count(os.path.basename(run_dir)) == 20 == kinds.count('flat')
+    assert all(pixels.shape == (16, 16, 3) and pixels.dtype == np.uint8 for _, pixels in first)
+    drawn = [generator(16, np.random.default_rng(0)) for generator in generators for _ in range(3)]
+    assert len({pixels.tobytes() for pixels in drawn}) == 6 and min(pixels.std() for pixels in drawn) > 1
+    assert generators[0](8, np.random.default_rng(0)).shape == (8, 8, 3)
+
+
 def test_a_trained_run_is_measured_end_to_end(run_dir, photographs, tmp_path, capsys):
     """Of an untrained decoder, which says nearly the same of every picture: the promise holds all the same."""
     for number, data in enumerate(photographs):
         (tmp_path / f'{number}.png').write_bytes(data)
-    words = [f'--run={run_dir}', f'--photographs={tmp_path}', '--pictures=64', '--users=50', '--registries=8']
+    words = [f'--run={run_dir}', f'--photographs={tmp_path}', '--pictures=64', '--users=50', '--registries=8',
+             '--generators', 'untrained']
     false_positives.main(false_positives.make_parser().parse_args(words))
     printed = capsys.readouterr().out
-    assert printed.startswith('64 pictures, which decode to ') and printed.count('within the rate') == 12
+    assert printed.startswith('64 pictures, which decode to ') and printed.count('within the rate') == 14
     for wrong in ('--users=x', '--users=1', '--registries=65', '--seed=-1'):
         with pytest.raises(UsageError):
             false_positives.main(false_positives.make_parser().parse_args([*words, wrong]))
