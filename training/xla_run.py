@@ -2,6 +2,7 @@
 
     python -m training.xla_run package --out=package-run       # trains; the same command again resumes
     python -m training.xla_run package --time                  # milliseconds per phase, images per second
+    python -m training.xla_run package --memory                # of each phase, as XLA has planned it
 """
 import collections
 import concurrent.futures
@@ -56,6 +57,8 @@ def make_parser():
     parser.add_argument('--stop-after', type=float, help='seconds after which to save and stop, at a tick')
     parser.add_argument('--time', action='store_true', help='time each phase and the whole step, and stop')
     parser.add_argument('--profile', action='store_true', help='print where the time of a step goes, and stop')
+    parser.add_argument('--memory', action='store_true', help='print the memory that each phase needs on this device, '
+                        'as the compiler has planned it, and stop; nothing is run')
     parser.add_argument('--rounds', type=int, default=5, help='with --time: rounds, of which the median counts')
     return parser
 
@@ -325,8 +328,22 @@ class Measurement:
             print(f'{name[:80]:80}{nanoseconds / 16e6:10.2f} ms a step{nanoseconds / totals.total():8.1%}')
 
 
+def print_memory(package):
+    """Prints the memory of each compiled step in GiB: what it is given, what it makes, and what it needs meanwhile."""
+    print(f'{package.device.device_kind}, JAX {jax.__version__}, batch {package.config.batch_size}, in parts of '
+          f'{package.config.batch_per_replica or package.config.batch_size}')
+    print(f'{"GiB":20}{"given":>10}{"results":>10}{"meanwhile":>10}')
+    for name, compiled in package.compiled.items():
+        found = compiled.get_compiled_memory_stats()
+        sizes = (found.argument_size_in_bytes, found.output_size_in_bytes, found.temp_size_in_bytes)
+        print(f'{name:20}' + ''.join(f'{size / 2 ** 30:10.3f}' for size in sizes))
+
+
 def main(args):
     package = Package(args.package)
+    if args.memory:
+        print_memory(package)
+        return
     if args.time or args.profile:
         measurement = Measurement(package, args.rounds)
         if args.time:

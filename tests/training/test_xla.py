@@ -202,6 +202,19 @@ def test_times_and_profile(package, jax_python):
     assert all('ms a step' in line for line in lines[-5:]) and 'images/s' in lines[1]
 
 
+def test_memory_as_planned(package, jax_python):
+    """What a step is given holds at least the variables that it names."""
+    ran = run(jax_python, '-m', 'training.xla_run', package, '--memory')
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    rows = {line.split()[0]: [float(cell) for cell in line.split()[1:]] for line in ran.stdout.splitlines()[2:]}
+    manifest = the_manifest(package)
+    assert set(rows) == set(manifest['steps'])
+    shapes = {key: shape for key, (shape, _) in manifest['variables'].items()}
+    held = sum(4 * np.prod(shapes[key]) for kind, key in manifest['steps']['generator']['parameters']
+               if kind == 'variable')
+    assert rows['generator'][0] >= held / 2 ** 30 - 1e-3 and rows['generator'][2] > 0
+
+
 def test_an_interpreter_without_jax_is_one_line(package):
     ran = run(sys.executable, '-m', 'training.xla_run', package)
     assert ran.returncode == 1 and ran.stderr.count('\n') == 1 and 'make jax' in ran.stderr
