@@ -120,6 +120,8 @@ COMMANDS = [  # in order; the exit code, what may change, the command
         (1, '', f'attribute photos {RUN} --json --out=registry.sqlite --resume'),
         (3, 'registry.sqlite', f'attribute photos {RUN} --record --fpr=1e-4'),
         (3, '', f'detect photos {RUN} --fpr=1e-4'),
+        (1, '', f'attribute-beam photos {RUN} --out=beamed --working-folder=images'),  # also where Beam is missing
+        (2, '', f'attribute-beam photos {RUN} --out=beamed --fpr=2'),
         (1, '', f'report photos/0.png {RUN} --out=report.html --innocents=images'),
         (3, '', f'report photos/0.png {RUN} --out=report.html --innocents=other --images=4 --redraw=0'),
         (1, '', f'report photos/0.png {RUN} --out=report.html --innocents=other --images=4 --redraw=0'),
