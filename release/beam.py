@@ -41,8 +41,10 @@ ERRORS = (OSError, BeamIOError, ValueError)  # of Beam's file systems; the last 
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """What a pipeline does: as of Attributor, run_dir, fpr, and flags (its align, soft, search); out, the beginning of
-    the names of the results' files; folder, where the launcher's files lie, None for one on this machine.
+    """What a pipeline does.
+
+    run_dir, fpr, flags (align, soft, search, collusion): as of Attributor.
+    out: the beginning of the results' names. folder: where the launcher's files lie; None for one on this machine.
     """
     run_dir: str
     fpr: float
@@ -114,7 +116,7 @@ class Attribute(beam.DoFn):
 
     Args:
         run_dir: the training run. users: the file that `write_users` made.
-        fpr: as of Attributor. flags: its align, soft and search.
+        fpr: as of Attributor. flags: its align, soft, search and collusion.
     """
 
     def __init__(self, run_dir: str, users: str, fpr: float, flags: dict[str, bool]):

@@ -11,7 +11,7 @@ LOCAL = 'FnApiRunner'
 ABOUT = """\
 attribute --json as an Apache Beam pipeline, for more pictures than one machine reads in time. Writes the lines to
 NAME-00000-of-0000N.jsonl, in no order. Each IMAGE is what attribute takes, or an address that Beam's file systems know
-(gs://bucket/*.png); an archive is read by one worker. README says what workers need.
+(gs://bucket/*.png); an archive is read by one worker. docs/beam.md says what workers need.
 """
 
 

@@ -19,7 +19,7 @@ from release import beam_flags
 from release.attribute import Attributor, Users
 from training.snapshot import Snapshot
 
-apache_beam = pytest.importorskip('apache_beam')  # there is none that goes with TensorFlow on Python 3.12
+pytest.importorskip('apache_beam', reason="pip install -e '.[beam]': there is none for Python 3.12 and newer")
 SIDE = 16
 
 
@@ -64,7 +64,8 @@ def lines(out):
 
 
 @pytest.mark.parametrize('flags, beams', [
-    ([], ['--pipeline=--direct_num_workers=2']), (['--alignments', '--soft'], ['--runner=BundleBasedDirectRunner'])])
+    ([], ['--pipeline=--direct_num_workers=2']),
+    (['--alignments', '--collusion'], ['--runner=BundleBasedDirectRunner'])])
 def test_its_lines_are_those_of_attribute(released_to, pictures, tmp_path, capsys, flags, beams):
     words, out = [pictures, '/nonexistent.png', *released_to, *flags], tmp_path / 'found'
     assert command('attribute', '--json', f'--out={tmp_path}/expected.jsonl', *words) == 1
