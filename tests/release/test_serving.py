@@ -144,7 +144,8 @@ def clients():
         text = file.read()
     section = text[text.index('## TensorFlow Serving'):text.index('**The decoder**')]
     blocks = [textwrap.dedent(block) for block in re.findall(r'(?:^ {4}.*\n|^\n)+', section, re.MULTILINE)]
-    rest, grpc = (next(block for block in blocks if word in block) for word in ('import numpy, requests', 'import grpc'))
+    rest, grpc = (next(block for block in blocks if word in block)
+                  for word in ('import numpy, requests', 'import grpc'))
     return {'REST': rest[rest.index('import numpy'):], 'gRPC': 'latents = numpy.zeros([4, 512])\n' + grpc}
 
 
