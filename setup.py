@@ -15,6 +15,10 @@ PSYCOPG = 'psycopg[binary]==3.2.12'
 TIMESTAMPS = 'rfc3161-client==1.0.9'
 SIGNING = ['model-signing==1.1.1; python_version >= "3.11"',  # older Pythons have none that goes with TensorFlow
            'pyopenssl==26.4.0; python_version >= "3.11"']      # the former imports it and does not require it
+PKCS11 = ['PyKCS11==1.5.20; python_version >= "3.11"', 'asn1crypto==1.5.1; python_version >= "3.11"']
+ONNX = ['tf2onnx==1.17.0; python_version >= "3.11"',  # with TensorFlow's protobuf on older Pythons, onnx does not go
+        'onnx==1.18.0; python_version >= "3.11"',      # the last without ml-dtypes 0.5, which TensorFlow 2.15 refuses
+        'onnxruntime==1.23.2; python_version >= "3.11"']
 C2PA = 'c2pa-python==0.38.1; python_version >= "3.10"'  # there is none with this interface for 3.9
 BEAM = 'apache-beam==2.68.0' + OLDER  # none goes with TensorFlow 2.21 and NumPy 2.4
 
@@ -60,6 +64,8 @@ setup(
         'postgresql': [PSYCOPG],
         'timestamps': [TIMESTAMPS],
         'signing': SIGNING,
+        'pkcs11': [*SIGNING, *PKCS11],
+        'onnx': ONNX,
         'c2pa': [C2PA],
         'beam': [BEAM],
     },

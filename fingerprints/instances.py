@@ -13,6 +13,7 @@ from fingerprints.ledger import Event
 NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9._-]{0,63}')
 NOT_FOLDERS = re.compile(r'(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?', re.IGNORECASE)  # to Windows
 HOURS_TO_REVOKE = 96
+LARGEST_SEED = 2 ** 63
 
 RESERVED, ISSUED, REVOKED, ABANDONED = 'reserved', 'issued', 'revoked', 'abandoned'
 
@@ -28,6 +29,31 @@ def check_name(name: str) -> None:
                         'or digit first, no "." last, and no name that Windows keeps for itself')
 
 
+@dataclasses.dataclass(frozen=True)
+class Form:
+    """In what, besides its code, an instance may differ from others of its model.
+
+    noise_seed: draws fixed noise images of its own, 0 to 2⁶³ − 1; None if it has the model's.
+    float16: whether its weights are stored in 16 bits.
+    """
+    noise_seed: Optional[int] = None
+    float16: bool = False
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """What the event of its reservation says of it: nothing of what is as usual."""
+        given = {'noise_seed': self.noise_seed, 'float16': self.float16}
+        return {key: value for key, value in given.items() if value is not None and value is not False}
+
+    @classmethod
+    def of_fields(cls, fields: dict[str, Any]) -> 'Form':
+        """The Form in an event's fields. Raises ValueError if it is none."""
+        seed, float16 = fields.get('noise_seed'), fields.get('float16', False)
+        if type(float16) is not bool or not (seed is None or type(seed) is int and 0 <= seed < LARGEST_SEED):
+            raise ValueError(f'noise_seed {seed!r} or float16 {float16!r} is none')
+        return cls(seed, float16)
+
+
 @dataclasses.dataclass
 class Instance:
     """One instance, or the reservation of one.
@@ -36,7 +62,7 @@ class Instance:
     user: whose it is. model_digest: of the snapshot it came from. state: 'reserved', 'issued', 'revoked', or
     'abandoned' (its export failed or was killed; its code still counts, since parts may have got out).
     digest: the sha256 of its folder. location: that folder when it was issued. Times are UTC, ISO 8601.
-    known_at: when the owner knew of the misuse that asks for its revocation.
+    known_at: when the owner knew of the misuse that asks for its revocation. form: what it differs in from others.
     """
     id: int
     name: str
@@ -50,6 +76,7 @@ class Instance:
     known_at: Optional[str] = None
     revoked_at: Optional[str] = None
     reason: Optional[str] = None
+    form: Form = Form()
 
     @property
     def revocation_deadline(self) -> Optional[str]:
@@ -142,7 +169,8 @@ class State:
         check_name(user)
         if self.find(name) or model is None:
             raise Contradiction(f'{name!r} has an instance already' if model else 'its model is not registered')
-        instance = Instance(event.seq, name, user, model.digest, RESERVED, _when(event))
+        instance = Instance(event.seq, name, user, model.digest, RESERVED, _when(event),
+                            form=Form.of_fields(fields))
         process = _process(fields)
         if self._unseal is not None:
             code = text_to_code(self._unseal(_text(fields, 'code'), name))

@@ -26,7 +26,7 @@ from fingerprints.drafts import (
     takeover,
     unfinished,
 )
-from fingerprints.instances import ISSUED, RESERVED, REVOKED, Instance, Model, check_name
+from fingerprints.instances import ISSUED, RESERVED, REVOKED, Form, Instance, Model, check_name
 from fingerprints.processes import this_process
 from fingerprints.store import Store
 
@@ -91,7 +91,8 @@ class Registry(Store):
     # --- issuing ---
 
     @contextlib.contextmanager
-    def issue(self, name: str, model_digest: str, num_bits: int, user: Optional[str] = None) -> Iterator[Issue]:
+    def issue(self, name: str, model_digest: str, num_bits: int, user: Optional[str] = None,
+              form: Optional[Form] = None) -> Iterator[Issue]:
         """Issues an instance: reserves name and code, lets the caller export without any lock, records the outcome.
 
             with registry.issue('alice', model_digest, 128) as issue:
@@ -107,11 +108,12 @@ class Registry(Store):
             model_digest: the digest of the snapshot.
             num_bits: the code's length.
             user: whose the instance is, if not called the same.
+            form: what it differs in from others, which the ledger remembers.
 
         Raises:
             UserError: a bad or taken name, a model that is not registered while another is, or no free code left.
         """
-        code, reservation = self._reserve(name, model_digest, num_bits, user or name)
+        code, reservation = self._reserve(name, model_digest, num_bits, user or name, form or Form())
         issue = Issue(name, code)
         try:
             yield issue
@@ -123,7 +125,7 @@ class Registry(Store):
         fields = {'name': name, 'reservation': reservation, 'digest': issue.digest, 'location': str(issue.instance)}
         self._append(lambda state: [about_reserved(state, 'instance_issued', fields)])
 
-    def _reserve(self, name, model_digest, num_bits, user):
+    def _reserve(self, name, model_digest, num_bits, user, form):
         """Appends a reservation. Returns the code [num_bits] uint8 and the reservation's number."""
         check_name(name)
         check_name(user)
@@ -144,7 +146,7 @@ class Registry(Store):
             text = code_to_text(chosen['code'])
             chosen['seq'] = self._chain.size + len(events)
             fields = {'name': name, 'user': user, 'model_digest': model_digest, 'process': this_process(),
-                      'code': self._sealer.seal(text, name) if self._sealer else text}
+                      'code': self._sealer.seal(text, name) if self._sealer else text, **form.fields}
             return [*events, ('code_reserved', fields)]
         self._append(drafts)
         return chosen['code'], chosen['seq']

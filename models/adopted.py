@@ -240,6 +240,10 @@ class Marked(tf.keras.Model):
         self.signs = ContentSigns('signs', config)
         self.marks = self.add_weight(name='marks', shape=marks, trainable=False, initializer='zeros')
 
+    def draw_noise(self, seed):
+        """As the generator's."""
+        self.generator.draw_noise(seed)
+
     def call(self, latents):
         check_shape('instance: latents', latents, None, self.config.latent_dim)
         images = self.generator(latents, self.mapping(latents))                    # [N, H, W, 3]

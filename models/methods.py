@@ -5,7 +5,8 @@ A method is a module with NAME and four functions:
     networks(config, resolution, names)    {name: network}, everything a run trains or keeps, or those of `names`
     phases(config)                  [models.phase.Phase], in the order a step runs them
     as_model(nets, batch_size)      the metrics.base.Model of trained networks
-    bake(nets, code)                the network of one user; a method without fingerprints has none
+    bake(nets, code)                the network of one user, whose draw_noise(seed) gives it noise images of its own; a
+                                    method without fingerprints has none
 
 Besides these a method has `generate(nets, latents, fingerprints)` and, if it has a decoder, `decode(nets, images)`, on
 tensors, which as_model wraps.

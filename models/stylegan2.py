@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from dnnlib.ops.fused_bias_act import fused_bias_act
 from dnnlib.ops.upfirdn_2d import downsample_2d, upsample_2d
+from dnnlib.util import UserError
 from models.layers import FILTER, Conv2D, Dense, EqualizedLayer, SynthesisConv2D, check_shape, minibatch_stddev
 from models.limits import check_networks, check_resolution, is_modulated, resolutions
 
@@ -163,6 +164,15 @@ class Generator(tf.keras.Model):
     def noise_shapes(self):
         """[H, W, 1] of each convolution's noise image, in the order they run."""
         return [shape for block in self.blocks for shape in block.noise_shapes]
+
+    def draw_noise(self, seed):
+        """Draws fixed noise images of another seed. Raises UserError if no convolution adds any to its picture."""
+        strengths = [layer.noise_strength for layer in self.layers_in_order if layer.noise_strength is not None]
+        if not any(float(strength) for strength in strengths):
+            raise UserError('this model learned to draw without noise (every strength is 0), so that its instances can '
+                            'have no noise images of their own; leave --noise-seed out')
+        for index, variable in enumerate(self.fixed_noise):
+            variable.assign(tf.random.stateless_normal(variable.shape, [seed, index]))
 
     @property
     def plain_variables(self):

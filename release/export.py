@@ -5,6 +5,7 @@ import tempfile
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.core.framework import attr_value_pb2
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
@@ -31,21 +32,25 @@ class Template:
     Args:
         generator: what a method's `bake` returns: latents to images, with `config` and `resolution`. Filled anew by
             `bake(..., into=generator)`, it is written with the same graph and its new numbers.
+        float16: store the numbers in 16 bits. They are turned to float32 where they are used, and all is computed so.
     """
 
-    def __init__(self, generator: tf.keras.Model):
+    def __init__(self, generator: tf.keras.Model, float16: bool = False):
         spec = tf.TensorSpec([None, generator.config.latent_dim], tf.float32, name='latents')
         concrete = tf.function(generator, input_signature=[spec]).get_concrete_function()
         with tempfile.TemporaryDirectory() as folder:
             _save(convert_variables_to_constants_v2(concrete), spec, generator.resolution, folder)
-            self._saved = _numbered_from_0(_read(os.path.join(folder, MODEL)))
+            self._saved = _numbered_from_0(read_saved_model(os.path.join(folder, MODEL)))
             self._others = _other_files(folder)
         self._constants = _constants_of(self._saved, concrete)
+        self._dtype = np.float16 if float16 else np.float32
+        if float16:
+            _halve(self._saved, [node for _, nodes in self._constants for node in nodes])
 
     def write(self, folder: str) -> None:
         """Writes the generator as it is now into a new folder."""
         for variable, nodes in self._constants:
-            tensor = tf.make_tensor_proto(variable.numpy())
+            tensor = tf.make_tensor_proto(variable.numpy().astype(self._dtype))
             for node in nodes:
                 node.attr['value'].tensor.CopyFrom(tensor)
         for name, data in self._others.items():
@@ -70,7 +75,8 @@ def _save(frozen, spec, resolution, folder):
     tf.saved_model.save(module, folder, signatures={'serving_default': module.serve, 'float': module.serve_float})
 
 
-def _read(path):
+def read_saved_model(path: str) -> saved_model_pb2.SavedModel:
+    """The message in a saved_model.pb. Raises DecodeError if it is damaged."""
     saved = saved_model_pb2.SavedModel()
     with open(path, 'rb') as file:
         saved.ParseFromString(file.read())
@@ -111,6 +117,23 @@ def _constants_of(saved, concrete):
         assert values and all(np.array_equal(value, variable.numpy()) for value in values), name
         found.append((variable, constants))
     return found
+
+
+def _halve(saved, constants):
+    """Makes constants those of float16, each followed by a cast to float32 for all that takes it."""
+    half, single = (attr_value_pb2.AttrValue(type=dtype.as_datatype_enum) for dtype in (tf.float16, tf.float32))
+    names = {node.name for node in constants}
+    for function in saved.meta_graphs[0].graph_def.library.function:
+        halved = [node for node in function.node_def if node.name in names and node.op == 'Const']
+        casts = {f'{node.name}:output:0': f'{node.name}/float32' for node in halved}
+        for node in function.node_def:
+            node.input[:] = [f'{casts[name]}:y:0' if name in casts else name for name in node.input]
+        for node in halved:
+            node.attr['dtype'].CopyFrom(half)
+        for source, name in casts.items():
+            cast = function.node_def.add(name=name, op='Cast', input=[source])
+            cast.attr['SrcT'].CopyFrom(half)
+            cast.attr['DstT'].CopyFrom(single)
 
 
 def _numbered_from_0(saved):

@@ -12,13 +12,22 @@ RATE = 1e-6
 def hand_over(args: argparse.Namespace) -> Any:
     """The HandOver of the flags."""
     from fingerprints.files import read_text
+    from fingerprints.instances import LARGEST_SEED, Form
     from release.issue import MODEL_NAME, HandOver
-    signer = None
+    if args.noise_seed is not None and not 0 <= args.noise_seed < LARGEST_SEED:
+        raise UsageError(f'--noise-seed={args.noise_seed}: choose a number from 0 to {LARGEST_SEED - 1}')
+    if args.certificate and not args.sign:
+        raise UsageError('--certificate goes with --sign=KEY; add the key that it is for')
+    signer = onnx = None
     if args.sign:
         from release.signing import Signer
-        signer = Signer(args.sign)
+        signer = Signer(args.sign, args.certificate)
+    if args.onnx:
+        from release.onnx_files import OnnxExporter
+        onnx = OnnxExporter()
     return HandOver(SELF_TEST[args.selftest], args.model_name or MODEL_NAME,
-                    read_text(args.licence) if args.licence else '', signer)
+                    read_text(args.licence) if args.licence else '', signer, onnx,
+                    Form(args.noise_seed, args.float16))
 
 
 def wanted(args: argparse.Namespace) -> list[str]:
@@ -54,7 +63,7 @@ def issue(args: argparse.Namespace, names: list[str]) -> None:
     for name in progress(left, desc='issue', unit='instance'):
         made = issuer(name, args.user)
         log(f'issued {name}: {made.folder}  sha256 {made.digest[:16]}…  ({num_bits} bits, snapshot {snapshot.kimg} '
-            f'kimg); {made.test.summary if made.test else "not tested whether its fingerprint reads"}')
+            f'kimg); {"; ".join(_tests(made))}')
     if args.names:
         print(f'{args.names}: {len(left)} issued, {len(names) - len(left)} had an instance already')
     codes = next(model['codes'] for model in registry.models() if model['model_digest'] == snapshot.digest)
@@ -63,18 +72,28 @@ def issue(args: argparse.Namespace, names: list[str]) -> None:
         print(line)
 
 
+def _tests(made):
+    """What was seen of an Issued."""
+    if not made.test:
+        return ['not tested whether its fingerprint reads']
+    said = [made.test.summary]
+    if made.float16:
+        said.append('in float16 ' + ('the same pictures' if made.psnr is None else f'{made.psnr:.1f} dB from float32'))
+    return said + ([f'ONNX: {made.onnx_test.summary}'] if made.onnx_test else [])
+
+
 def selftest_command(args: argparse.Namespace) -> int:
     """Tests folders. Returns 1 unless all of their fingerprints read."""
     registry = books.open_registry(args)
     found = [_instance_of(registry, folder) for folder in args.folder]
-    from release.selftest import self_test
+    from release.selftest import drawn, self_test
     from training.snapshot import find_released
     models: dict[str, Any] = {}
     passed = True
     for folder, instance in zip(args.folder, found):
         digest = instance.model_digest
         models[digest] = models.get(digest) or find_released(args.run, digest).model()
-        test = self_test(folder, models[digest], registry.code(instance.name))
+        test = self_test(drawn(folder), models[digest], registry.code(instance.name))
         passed = passed and test.passed
         print(f'{folder} ({instance.name}): {test.summary}; {"reads" if test.passed else "DOES NOT READ"}')
     return 0 if passed else 1
@@ -122,9 +141,9 @@ def signing_key_command(args: argparse.Namespace) -> None:
 def verify_instance_command(args: argparse.Namespace) -> None:
     """Verifies a signature."""
     from release.signing import SUFFIX, verify
-    folder = args.folder.rstrip('/')
-    verify(folder, args.signature or folder + SUFFIX, args.public_key)
-    print(f'{folder} is as the owner of {args.public_key} signed it')
+    path = args.folder.rstrip('/')
+    verify(path, args.signature or path + SUFFIX, args.public_key, args.root)
+    print(f'{path} is as the owner of {args.public_key or args.root} signed it')
 
 
 def serve_config_command(args: argparse.Namespace) -> int:

@@ -11,6 +11,10 @@ def add_issue_flags(issue: Any) -> None:
     issue.add_argument('--selftest', choices=list(SELF_TEST), default='true', help='draw from the issued folder, save '
                        'PNG and JPEG, read them back, and refuse an instance whose fingerprint does not read at 1e-6 '
                        'from PNG (the default); jpeg: from JPEG too; false: do not test')
+    issue.add_argument('--noise-seed', type=int, metavar='N', help="draw fixed noise images of the instance's own from "
+                       "this number, instead of the model's: small details, strands of hair say, then lie otherwise")
+    issue.add_argument('--float16', action='store_true', help='store the weights in 16 bits, which halves the file; '
+                       'all is computed in float32')
     _add_card_flags(issue)
 
 
@@ -18,7 +22,12 @@ def _add_card_flags(command):
     command.add_argument('--model-name', help='what the model is called on the instance card')
     command.add_argument('--licence', metavar='FILE', help='text file of the licence, for the instance card')
     command.add_argument('--sign', metavar='KEY', help='sign the instance with this key (signing-key makes one): '
-                         'OUT/NAME/1.sig beside it')
+                         'OUT/NAME/1.sig beside it. A file in PEM, or the URI of a key in a PKCS#11 token '
+                         '("pkcs11:token=...;object=...")')
+    command.add_argument('--certificate', metavar='FILE', help="with --sign: the key's certificate, and those that "
+                         'lead to its root, in PEM')
+    command.add_argument('--onnx', action='store_true', help='an ONNX file of it too, OUT/NAME/1.onnx, tested and '
+                         'signed likewise')
 
 
 def add_commands(commands: Any, run: dict[str, Any], registry: dict[str, Any]) -> None:
@@ -44,7 +53,7 @@ def _add_reissue(commands, run, registry):
                                 'digest in the ledger.')
     again.add_argument('name', metavar='NAME', nargs='+', help='issued instances')
     again.add_argument('--out', default='instances', help='folder of all instances')
-    again.set_defaults(selftest='false')
+    again.set_defaults(selftest='false', noise_seed=None, float16=False)
     _add_card_flags(again)
     for command in (test, again):
         command.add_argument('--run', **run)
@@ -61,8 +70,11 @@ def _add_signing(commands):
     verify = commands.add_parser('verify-instance', help='check a signed instance with the public key alone',
                                  description='Checks that every file is as its owner signed it, and that there is '
                                  'none more. Needs no registry; model_signing verify says the same.')
-    verify.add_argument('folder', metavar='FOLDER', help='of the SavedModel, such as instances/alice/1')
-    verify.add_argument('--public-key', metavar='FILE', required=True, help="the owner's public key, in PEM")
+    verify.add_argument('folder', metavar='FOLDER', help='of the SavedModel, such as instances/alice/1, or an ONNX '
+                        'file beside it')
+    signer = verify.add_mutually_exclusive_group(required=True)
+    signer.add_argument('--public-key', metavar='FILE', help="the owner's public key, in PEM")
+    signer.add_argument('--root', metavar='FILE', help="the certificate, in PEM, that the owner's leads to")
     verify.add_argument('--signature', metavar='FILE', help='FOLDER.sig if not given')
 
 

@@ -9,12 +9,18 @@ import tempfile
 from collections.abc import Iterator
 from typing import Optional
 
+import numpy as np
+
+from dnnlib.images import to_uint8
 from dnnlib.util import INCOMPLETE, UserError, atomic_folder, sha256_folder
-from fingerprints.instances import Instance
+from fingerprints.instances import Form, Instance
 from fingerprints.registry import Registry, check_name
+from metrics.similarity import psnr, squared_error
 from release.card import write_card
 from release.export import Template
-from release.selftest import SelfTest, check, self_test
+from release.onnx_files import ONNX, OnnxExporter, onnx_pictures
+from release.selftest import SelfTest, check, latents, self_test
+from release.shared_graph import SharedGraph
 from release.signing import SUFFIX, Signer
 from release.warmup import write_warmup
 from training.snapshot import Snapshot, find_released, keep_released
@@ -30,20 +36,32 @@ class HandOver:
 
     required: those of selftest.FORMATS in which its pictures must be read back; none: it is not tested.
     model_name, licence: for its card.
-    signer: signs its folder; None: it is not signed.
+    signer: signs its folder, and its ONNX file; None: they are not signed.
+    onnx: writes it as an ONNX file too; None: not.
+    form: what a new one differs in from others; an issued one keeps its own.
     """
     required: tuple[str, ...] = ()
     model_name: str = MODEL_NAME
     licence: str = ''
     signer: Optional[Signer] = None
+    onnx: Optional[OnnxExporter] = None
+    form: Form = Form()
 
 
 @dataclasses.dataclass(frozen=True)
 class Issued:
-    """An instance that was written: its folder, the folder's sha256, and the self-test it passed, if there was one."""
+    """An instance that was written: its folder, the folder's sha256, and the self-test it passed, if there was one.
+
+    onnx_test: of its ONNX file.
+    float16: whether its weights are stored so; psnr: then, in dB, of its self-test's pictures to those of the same
+        numbers in float32; None if they are equal.
+    """
     folder: str
     digest: str
     test: Optional[SelfTest] = None
+    onnx_test: Optional[SelfTest] = None
+    float16: bool = False
+    psnr: Optional[float] = None
 
 
 class Issuer:
@@ -58,7 +76,7 @@ class Issuer:
 
     Raises:
         UserError: a run without fingerprints, a registry of another model, or a snapshot whose pictures do not show
-            fingerprints.
+            fingerprints, or without noise where the form asks for noise images.
     """
 
     def __init__(self, run_dir: str, registry: Registry, out: str, snapshot: Optional[Snapshot] = None,
@@ -66,11 +84,15 @@ class Issuer:
         self.run_dir, self.registry, self.out = run_dir, registry, out
         self.snapshot = snapshot or issuing_snapshot(run_dir, registry)
         self.hand_over = hand_over or HandOver()
-        self._template = self._generator = self._model = None
+        self._generator = self._model = None
+        self._templates: dict[bool, Template] = {}  # in float16 or not
+        self._draw = SharedGraph()
         if not self.snapshot.has_fingerprint:
             raise UserError(f'{run_dir}: the snapshot at {self.snapshot.kimg} kimg draws the same pictures for any '
                             'fingerprint, so that no instance could be told from another; issue from a later one or '
                             'another run')
+        if self.hand_over.form.noise_seed is not None:  # before anything is reserved
+            self._bake(np.zeros(self.snapshot.config.fingerprint_bits, np.uint8), self.hand_over.form)
 
     def __call__(self, name: str, user: Optional[str] = None) -> Issued:
         """Issues one user's instance into OUT/NAME/1 and enters it into the registry.
@@ -90,11 +112,12 @@ class Issuer:
         target = self._target(name)
         if os.path.exists(target):  # before anything is reserved
             return self._finish(name, user or name, target)
-        with self.registry.issue(name, self.snapshot.digest, self.snapshot.config.fingerprint_bits, user) as issued:
-            with self._written(name, issued.code, target) as (issued.digest, test):
+        form, num_bits = self.hand_over.form, self.snapshot.config.fingerprint_bits
+        with self.registry.issue(name, self.snapshot.digest, num_bits, user, form) as issued:
+            with self._written(name, issued.code, form, target) as made:
                 keep_released(self.run_dir, self.snapshot)
-            issued.instance = os.path.join(target, VERSION)
-        return Issued(issued.instance, issued.digest, test)
+            issued.digest, issued.instance = made.digest, made.folder
+        return made
 
     def again(self, instance: Instance) -> Issued:
         """Writes an issued instance's folder anew, from the code in the registry: the same bytes, or nothing.
@@ -108,12 +131,12 @@ class Issuer:
         target = self._target(instance.name)
         if os.path.exists(target):
             raise self._taken(target)
-        with self._written(instance.name, self.registry.code(instance.name), target) as (digest, test):
-            if digest != instance.digest:
-                raise UserError(f'{instance.name} comes out with the sha256 {digest[:16]}…, not as issued with '
+        with self._written(instance.name, self.registry.code(instance.name), instance.form, target) as made:
+            if made.digest != instance.digest:
+                raise UserError(f'{instance.name} comes out with the sha256 {made.digest[:16]}…, not as issued with '
                                 f'{instance.digest[:16]}…; give the --model-name and --licence of then, and take the '
                                 'same processor and versions, or issue a new instance')
-        return Issued(os.path.join(target, VERSION), digest, test)
+        return made
 
     def _finish(self, name, user, target):
         """Enters the instance of a command that was killed when its folder was in place, but not in the ledger yet.
@@ -122,24 +145,23 @@ class Issuer:
         alone.
         """
         found, folder = self.registry.unfinished(name), os.path.join(target, VERSION)
-        if found and (found.name, found.user, found.model_digest) == (name, user, self.snapshot.digest):
-            digest = sha256_folder(folder)
-            known = set(os.listdir(target)) <= {VERSION, VERSION + SUFFIX}
-            if known and self._digest_again(self.registry.code(name), target) == digest:
-                test = self._tested(name, self.registry.code(name), folder) if self.hand_over.required else None
-                if self.hand_over.signer:  # the killed command may not have been asked to
-                    self.hand_over.signer(folder, folder + SUFFIX)
-                    set_times(target)
+        expected = (name, user, self.snapshot.digest, self.hand_over.form)
+        if found and (found.name, found.user, found.model_digest, found.form) == expected:
+            digest, code = sha256_folder(folder), self.registry.code(name)
+            known = {VERSION + ending for ending in ('', SUFFIX, ONNX, ONNX + SUFFIX)}
+            if known.issuperset(os.listdir(target)) and self._digest_again(code, found.form, target) == digest:
+                made = self._completed(name, code, found.form, folder)  # it may have been asked for less
+                set_times(target)
                 self.registry.finish(found, digest, folder)
-                return Issued(folder, digest, test)
+                return made
         raise self._taken(target)
 
-    def _digest_again(self, code, target):
+    def _digest_again(self, code, form, target):
         # Its name is that of a temporary folder of atomic_folder: should this process be killed too, it is removed.
         parent, name = os.path.split(os.path.abspath(target))
         with tempfile.TemporaryDirectory(dir=parent, prefix=f'.{name}-', suffix=INCOMPLETE) as temporary:
             folder = os.path.join(temporary, VERSION)
-            self._write(code, folder)
+            self._write(code, form, folder)
             return sha256_folder(folder)
 
     def _target(self, name):
@@ -150,33 +172,58 @@ class Issuer:
         return UserError(f'{target} exists already; remove it or choose another name')
 
     @contextlib.contextmanager
-    def _written(self, name, code, target) -> Iterator[tuple[str, Optional[SelfTest]]]:
-        """(digest, SelfTest) of an instance that becomes `target` unless the block or anything before it fails."""
+    def _written(self, name, code, form, target) -> Iterator[Issued]:
+        """The Issued that becomes `target` unless the block or anything before it fails."""
         with atomic_folder(target) as temporary:
             folder = os.path.join(temporary, VERSION)
-            self._write(code, folder)
-            test = self._tested(name, code, folder) if self.hand_over.required else None
-            if self.hand_over.signer:
-                self.hand_over.signer(folder, folder + SUFFIX)
+            self._write(code, form, folder)
+            made = self._completed(name, code, form, folder)
             set_times(temporary)
-            yield sha256_folder(folder), test
+            yield dataclasses.replace(made, folder=os.path.join(target, VERSION))
 
-    def _write(self, code, folder):
+    def _write(self, code, form, folder):
         """What a user gets: the SavedModel, its warm-up and its card."""
-        self._bake(code).write(folder)
+        self._bake(code, form).write(folder)
         write_warmup(folder, self._generator.config.latent_dim)
         write_card(folder, self._generator, self.hand_over.model_name, self.hand_over.licence)
 
-    def _bake(self, code):
+    def _bake(self, code, form):
         """The Template, filled with the code's filters."""
         snapshot = self.snapshot
         self._generator = snapshot.method.bake(snapshot.nets, code, into=self._generator)
-        self._template = self._template or Template(self._generator)
-        return self._template
+        if form.noise_seed is not None:
+            self._generator.draw_noise(form.noise_seed)
+        if form.float16 not in self._templates:
+            self._templates[form.float16] = Template(self._generator, form.float16)
+        return self._templates[form.float16]
 
-    def _tested(self, name, code, folder):
+    def _completed(self, name, code, form, folder):
+        """The Issued of a folder just written, tested and signed, with its ONNX file likewise, if these are asked for.
+
+        The generator still holds its numbers.
+        """
+        given = latents(self._generator.config.latent_dim)
+        made = Issued(folder, sha256_folder(folder), float16=form.float16)
+        if self.hand_over.required:
+            images = self._draw(folder, given)
+            made = dataclasses.replace(made, test=self._tested(name, code, images))
+            if form.float16:
+                exact = to_uint8(self._generator(given).numpy())
+                made = dataclasses.replace(made, psnr=psnr(squared_error(images, exact)))
+        if self.hand_over.onnx:
+            self.hand_over.onnx(folder, folder + ONNX)
+            if self.hand_over.required:
+                images = onnx_pictures(folder + ONNX, given)
+                made = dataclasses.replace(made, onnx_test=self._tested(f'{name} as ONNX', code, images))
+        if self.hand_over.signer:
+            for path in [folder, *([folder + ONNX] if self.hand_over.onnx else [])]:
+                self.hand_over.signer(path, path + SUFFIX)
+        return made
+
+    def _tested(self, name, code, images):
+        """The SelfTest of pictures of an instance's. Raises UserError unless it is passed."""
         self._model = self._model or self.snapshot.model()
-        test = self_test(folder, self._model, code, self.hand_over.required)
+        test = self_test(images, self._model, code, self.hand_over.required)
         check(test, name)
         return test
 

@@ -49,27 +49,32 @@ class SelfTest:
                          for form, counts in self.matching.items())
 
 
-def self_test(folder: str, model: Model, code: np.ndarray, required: Sequence[str] = ('png',)) -> SelfTest:
-    """Draws from an issued folder, saves the pictures, and reads them with the owner's decoder.
+def self_test(images: np.ndarray, model: Model, code: np.ndarray, required: Sequence[str] = ('png',)) -> SelfTest:
+    """Saves pictures as files, and reads them with the owner's decoder.
 
     Args:
-        folder: of the SavedModel; nothing else of the project draws.
+        images: uint8 [N, H, W, 3], drawn from an instance's files as they will be handed over, and by nothing else.
         model: whose `decode` attributes.
         code: the instance's fingerprint [bits] of 0 and 1.
         required: those of FORMATS that must be read. A mark that was not trained against JPEG need not survive it.
-
-    Raises:
-        UserError: the folder holds no instance.
     """
-    with Drawer(folder) as drawer:
-        latents = np.random.default_rng(0).standard_normal([PICTURES, drawer.latent_dim])
-        images = drawer(latents)
     files = [saved(image, form) for form in FORMATS for image in images]
     pictures = np.stack([np.asarray(decode(data, side=model.resolution)) for data in files])
-    read = model.decode(to_float(pictures)) > 0                                   # [formats · PICTURES, bits]
-    matching = (read == np.asarray(code, bool)).sum(1).reshape(len(FORMATS), PICTURES)
+    read = model.decode(to_float(pictures)) > 0                                   # [formats · N, bits]
+    matching = (read == np.asarray(code, bool)).sum(1).reshape(len(FORMATS), len(images))
     return SelfTest({form: tuple(map(int, counts)) for form, counts in zip(FORMATS, matching)}, tuple(required),
                     len(code), threshold(len(code), 1, RATE))
+
+
+def drawn(folder: str) -> np.ndarray:
+    """The pictures uint8 [PICTURES, H, W, 3] that an issued folder draws. Raises UserError if it is damaged."""
+    with Drawer(folder) as drawer:
+        return drawer(latents(drawer.latent_dim))
+
+
+def latents(latent_dim: int) -> np.ndarray:
+    """What the pictures of a self-test are drawn from: float32 [PICTURES, latent_dim], always the same."""
+    return np.random.default_rng(0).standard_normal([PICTURES, latent_dim]).astype(np.float32)
 
 
 def saved(image: np.ndarray, form: str) -> bytes:

@@ -2,10 +2,15 @@
 
 The package is the extra `signing`; there is none for Python 3.9 and 3.10 that TensorFlow's protobuf would bear.
 """
+import contextlib
 import importlib
 import os
+import pathlib
+import tempfile
 from types import ModuleType
+from typing import Optional
 
+from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -13,6 +18,7 @@ from dnnlib.util import UserError, printable
 from fingerprints.files import new_file, read_bytes
 
 SUFFIX = '.sig'  # beside the folder that is signed: instances/alice/1.sig
+TOKEN = 'pkcs11:'
 
 ABSENT = ("model-signing is not installed, or not for this Python; on 3.11 or newer: pip install -e '.[signing]'; or "
           'sign and verify with its own command, docs/serving.md says how')
@@ -32,45 +38,109 @@ def make_key(path: str) -> None:
 
 
 class Signer:
-    """Signs folders with a private key: Signer('owner.pem')(folder, signature).
+    """Signs folders and files with a private key: Signer('owner.pem')(folder, signature).
 
-    Raises UserError without the package, or for a file that is no key it takes.
+    Args:
+        key: its file in PEM, or the URI of a key in a PKCS#11 token (RFC 7512), 'pkcs11:token=...;object=...?...'.
+        certificate: a file in PEM with the key's certificate and, after it, those that lead to its root, which is told
+            in the signature; None for the bare key.
+
+    Raises:
+        UserError: without the package, for what is no key it takes, or another key's certificate.
     """
 
-    def __init__(self, key: str):
+    def __init__(self, key: str, certificate: Optional[str] = None):
+        in_token = key.startswith(TOKEN)
+        if not in_token:
+            _check_key(key)
+        config, chain = _module('model_signing.signing').Config(), _parted(certificate) if certificate else None
+        known = {'pkcs11_uri' if in_token else 'private_key': key}
+        use = {(False, False): config.use_elliptic_key_signer, (False, True): config.use_certificate_signer,
+               (True, False): config.use_pkcs11_signer, (True, True): config.use_pkcs11_certificate_signer}
         try:
-            private = serialization.load_pem_private_key(read_bytes(key), None)
-            fits = isinstance(private.curve, (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1))
-        except (ValueError, TypeError, AttributeError):  # no PEM; a passphrase; another kind of key
-            fits = False
-        if not fits:
-            raise UserError(f'{key} is no private key of P-256, P-384 or P-521 without a passphrase; make one with '
-                            'run_release.py signing-key')
-        self._config = _module('model_signing.signing').Config().use_elliptic_key_signer(private_key=key)
+            with _written(chain) as paths:
+                # The package refuses an empty chain, and takes one that repeats the signer's own certificate.
+                named = {'signing_certificate': paths[0], 'certificate_chain': paths[1:] or paths} if chain else {}
+                self._config = use[in_token, chain is not None](**known, **named)
+        except Exception as error:  # what the package, and a token's own library below it, may say
+            raise UserError(_refusal(key, certificate, in_token, error)) from None
 
-    def __call__(self, folder: str, signature: str) -> None:
-        """Signs all files of a folder, by their paths within it, and writes the new file `signature`.
+    def __call__(self, path: str, signature: str) -> None:
+        """Signs all files of a folder by their paths within it, or one file, and writes the new file `signature`.
 
-        The bundle names the folder's last part only.
+        The bundle names the path's last part only.
         """
-        self._config.sign(folder, signature)
+        self._config.sign(path, signature)
 
 
-def verify(folder: str, signature: str, public_key: str) -> None:
-    """Raises UserError unless the signature is of this key and every file of the folder is as it was signed.
+def _check_key(key):
+    """Raises UserError unless the file is a key that the package takes."""
+    try:
+        private = serialization.load_pem_private_key(read_bytes(key), None)
+        fits = isinstance(private.curve, (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1))
+    except (ValueError, TypeError, AttributeError):  # no PEM; a passphrase; another kind of key
+        fits = False
+    if not fits:
+        raise UserError(f'{key} is no private key of P-256, P-384 or P-521 without a passphrase; make one with '
+                        'run_release.py signing-key')
 
-    A file more or less is told, too.
+
+def _parted(path):
+    """The certificates in a file, each in PEM. Raises UserError if it holds none."""
+    try:
+        found = x509.load_pem_x509_certificates(read_bytes(path))
+    except ValueError:
+        raise UserError(f'{path} holds no certificate in PEM; give the key\'s, and after it those that lead to its '
+                        'root') from None
+    return [one.public_bytes(serialization.Encoding.PEM) for one in found]
+
+
+@contextlib.contextmanager
+def _written(chain):
+    """Paths of files with one certificate each, as the package wants them, while it reads them."""
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [pathlib.Path(folder, f'{number}.pem') for number in range(len(chain or []))]
+        for path, data in zip(paths, chain or []):
+            path.write_bytes(data)
+        yield paths
+
+
+def _refusal(key, certificate, in_token, error):
+    reason = printable(str(error).split('\n')[0]) or type(error).__name__
+    if in_token and 'extra' in reason:
+        return f"PKCS#11 needs the package PyKCS11: pip install -e '.[pkcs11]'; {key.split('?')[0]} was not looked for"
+    if in_token:
+        return (f'{key.split("?")[0]} can\'t sign ({reason}); name token, object, pin-value and module-path: '
+                'pkcs11:token=...;object=...?pin-value=...&module-path=/usr/lib/softhsm/libsofthsm2.so')
+    return f'{certificate} does not go with {key} ({reason}); put the key\'s own certificate first'
+
+
+def verify(path: str, signature: str, public_key: Optional[str] = None, root: Optional[str] = None) -> None:
+    """Raises UserError unless the signature is of this key and everything is as it was signed.
+
+    A file more or less in a folder is told, too.
+
+    Args:
+        path: a folder or a file.
+        signature: its signature's file.
+        public_key: of the owner, in PEM; or
+        root: a certificate in PEM, to which the one in the signature must lead.
     """
     verifying = _module('model_signing.verifying')
-    for path in (signature, public_key):
-        read_bytes(path)
-    if not os.path.isdir(folder):
-        raise UserError(f'{folder} is no folder; name that of the SavedModel, such as instances/alice/1')
+    for name in (signature, public_key or root):
+        read_bytes(name)
+    if not os.path.exists(path):
+        raise UserError(f'{path} is not there; name the folder of the SavedModel, such as instances/alice/1')
+    config = verifying.Config()
     try:
-        verifying.Config().use_elliptic_key_verifier(public_key=public_key).verify(folder, signature)
+        if public_key:
+            config.use_elliptic_key_verifier(public_key=public_key)
+        else:
+            config.use_certificate_verifier(certificate_chain=[pathlib.Path(root)])
+        config.verify(path, signature)
     except Exception as error:  # whatever the bytes of a forged bundle make the package trip over
         reason = printable(str(error).split('\n')[0]) or type(error).__name__
-        raise UserError(f'{folder} is NOT as {signature} says ({reason}); do not use it, ask its owner for '
+        raise UserError(f'{path} is NOT as {signature} says ({reason}); do not use it, ask its owner for '
                         'another copy') from None
 
 

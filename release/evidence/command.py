@@ -38,8 +38,9 @@ def add_command(commands: Any, registry: dict[str, Any], run: str, rate: float) 
                         "kind as IMAGE; the run's own held-out ones if not given")
     report.add_argument('--images', type=int, default=400, help='how many pictures of the instance to measure the '
                         'likelihood ratio on (default: 400)')
-    report.add_argument('--redraw', type=int, default=4, metavar='N', help='draw the picture again, and N pictures of '
-                        'the instance and N of none to compare with; 0 does without, and saves minutes (default: 4)')
+    report.add_argument('--redraw', type=int, default=2, metavar='N', help='draw the picture again, and N pictures of '
+                        'the instance and N of none to compare with, seconds for each of 64x64; the more, the surer '
+                        'what it says; 0 does without (default: 2)')
     report.add_argument('--hide-code', action='store_true', help="leave out the user's code and the bits that were "
                         'read')
     report.add_argument('--checkpoint', metavar='FILE', help='the signed checkpoint to prove the events with; the '

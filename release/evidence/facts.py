@@ -11,7 +11,7 @@ from dnnlib.images import ImageError, decode, read_file, to_float
 from dnnlib.util import UserError
 from dnnlib.version import VERSION, versions
 from fingerprints.clock import now
-from fingerprints.codes import code_to_text, matching_bits
+from fingerprints.codes import code_to_text, matching_bits, unpacked
 from fingerprints.matching import NOBODY, SEVERAL, TIE, UNREACHABLE
 from fingerprints.notes import VerifierKey
 from fingerprints.registry import Registry
@@ -45,7 +45,7 @@ class Request:
     align: bool = False
     innocents: Optional[str] = None
     count: int = 400
-    redraw: int = 4
+    redraw: int = 2
     note: Optional[str] = None
     key: Optional[VerifierKey] = None
     with_code: bool = True
@@ -65,7 +65,8 @@ class Reporter:
         self._run_dir, self._registry, self._request = run_dir, registry, request
         self._attributor = Attributor(run_dir, registry, request.align)
         self._snapshot = self._attributor.snapshot
-        self._names, self._codes = registry.codes(self._snapshot.digest)
+        users = self._attributor.users
+        self._names, self._codes = users.names, unpacked(users.codes.data, users.codes.num_bits)
         self._innocents = find_innocents(request.innocents, self._snapshot.options, self._snapshot.resolution)
 
     def __call__(self) -> tuple[dict[str, Any], Result]:

@@ -132,5 +132,6 @@ def likelihood(model: Model, codes: np.ndarray, user: int, needed: int, innocent
 
 def _matching(model, images, codes):
     """The most bits in which each of uint8 images [N, H, W, 3] agrees with any of codes [U, bits]: int [N]."""
+    batches = progress(range(0, len(images), model.batch_size), desc='read', unit='batch')
     return np.concatenate([matching_bits(model.decode(to_float(images[start:start + model.batch_size])) > 0, codes)
-                           .max(axis=1) for start in range(0, len(images), model.batch_size)])
+                           .max(axis=1) for start in batches])

@@ -1,8 +1,11 @@
 """What a TensorFlow Serving server is given: its configuration, warm-up requests, and the owner's decoder."""
 import io
 import os
+import re
 import shutil
 import stat
+import textwrap
+import types
 
 import numpy as np
 import pytest
@@ -14,6 +17,7 @@ import run_release
 from dnnlib.images import to_float
 from dnnlib.util import UserError
 from fingerprints.registry import Registry
+from helpers import ROOT
 from release.serving import _text, batching_config
 from release.warmup import BATCH_SIZES, FILE, prediction_log
 from training.snapshot import Snapshot
@@ -136,16 +140,61 @@ def test_the_decoder_is_its_owners_alone_and_holds_no_generator(decoder):
         assert any(kernel in data for kernel in kernels) == expected, net
 
 
-def test_a_real_server():
-    """Where TF_SERVING_ADDRESS names a server's REST port that serves an instance 'alice': docs/serving.md's client."""
+def clients():
+    """{'REST', 'gRPC': the Python client of docs/serving.md}; that of gRPC with latents to send."""
+    with open(os.path.join(ROOT, 'docs', 'serving.md'), encoding='utf-8') as file:
+        text = file.read()
+    section = text[text.index('## TensorFlow Serving'):text.index('**The decoder**')]
+    blocks = [textwrap.dedent(block) for block in re.findall(r'(?:^ {4}.*\n|^\n)+', section, re.MULTILINE)]
+    rest, grpc = (next(block for block in blocks if word in block)
+                  for word in ('import numpy, requests', 'import grpc'))
+    return {'REST': rest[rest.index('import numpy'):], 'gRPC': 'latents = numpy.zeros([4, 512])\n' + grpc}
+
+
+def adapted(code, host, rest_port, grpc_port, latent_dim):
+    """A client for another server, model size and nothing else: each text that is replaced must be there."""
+    changes = {'localhost:8501': f'{host}:{rest_port}', 'localhost:8500': f'{host}:{grpc_port}',
+               '512': str(latent_dim)}
+    found = [old for old in changes if old in code]
+    assert '512' in found and len(found) == 2
+    for old in found:
+        code = code.replace(old, changes[old])
+    return code
+
+
+@pytest.mark.parametrize('kind', ['REST', 'gRPC'])
+def test_the_docs_clients_are_python(kind):
+    compile(adapted(clients()[kind], 'host', 1, 2, 6), kind, 'exec')
+
+
+def test_the_rest_client_sends_what_the_protocol_asks_for(monkeypatch):
+    """To a stand-in that answers as TensorFlow Serving's REST API does: rows in 'instances', rows in 'predictions'."""
+    requests, asked = pytest.importorskip('requests'), []
+
+    def post(url, json, timeout):
+        asked.append((url, np.shape(json['instances'])))
+        return types.SimpleNamespace(json=lambda: {'predictions': np.full([4, 2, 2, 3], 7).tolist()})
+    monkeypatch.setattr(requests, 'post', post)
+    space = {}
+    exec(adapted(clients()['REST'], 'host', 1, 2, 6), space)
+    assert asked == [('http://host:1/v1/models/alice:predict', (4, 6))]
+    assert space['images'].dtype == np.uint8 and (space['images'] == 7).all()
+
+
+@pytest.mark.parametrize('kind', ['REST', 'gRPC'])
+def test_the_docs_clients_against_a_real_server(kind):
+    """Where TF_SERVING_ADDRESS, HOST:RESTPORT or HOST:RESTPORT:GRPCPORT, names a server with an instance 'alice'."""
     address = os.environ.get('TF_SERVING_ADDRESS')
     if not address:
         pytest.skip('TF_SERVING_ADDRESS is not set')
+    for package in ('requests', *(['grpc', 'tensorflow_serving'] if kind == 'gRPC' else [])):
+        pytest.importorskip(package, reason=f'{package} is not installed')
     import requests
-    where = f'http://{address}/v1/models/alice'
-    shape = requests.get(f'{where}/metadata', timeout=60).json()['metadata']['signature_def']['signature_def'][
-        'serving_default']['inputs']['latents']['tensor_shape']['dim']
-    answer = requests.post(f'{where}:predict', json={'instances': np.zeros([2, int(shape[1]['size'])]).tolist()},
-                           timeout=60).json()
-    images = np.array(answer['predictions'])
-    assert images.ndim == 4 and images.dtype.kind == 'i' and 0 <= images.min() and images.max() <= 255
+    host, rest_port, grpc_port = (address.split(':') + ['8501', '8500'][address.count(':'):])[:3]
+    metadata = requests.get(f'http://{host}:{rest_port}/v1/models/alice/metadata', timeout=60).json()
+    given = metadata['metadata']['signature_def']['signature_def']['serving_default']['inputs']['latents']
+    space = {}
+    exec(adapted(clients()[kind], host, rest_port, grpc_port, int(given['tensor_shape']['dim'][1]['size'])), space)
+    images = space['images']
+    assert images.dtype == np.uint8 and images.shape[0] == 4 and images.shape[1] == images.shape[2]
+    assert images.std() > 1

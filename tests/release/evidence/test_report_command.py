@@ -25,8 +25,8 @@ from release.evidence import redrawn, resynthesis
 @pytest.fixture
 def report(project, tmp_path, monkeypatch, capsys):
     """A function that writes a report on a picture with users of given codes; returns (exit code, record, page)."""
-    monkeypatch.setattr(resynthesis, 'SEARCH_STEPS', 20)
-    monkeypatch.setattr(resynthesis, 'USER_STEPS', 10)
+    monkeypatch.setattr(resynthesis, 'ROUNDS', ((3, 4), (1, 6)))
+    monkeypatch.setattr(resynthesis, 'USER_STEPS', 3)
     monkeypatch.setattr(resynthesis, 'GUESSES', 128)
     folder, _ = project
 

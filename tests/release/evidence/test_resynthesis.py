@@ -6,7 +6,8 @@ import pytest
 import tensorflow as tf
 
 from dnnlib.images import to_float, to_uint8
-from release.evidence.resynthesis import Resynthesizer, psnr_of
+from release.evidence import resynthesis
+from release.evidence.resynthesis import Adam, Resynthesizer, psnr_of
 
 SIDE, LATENTS, BITS = 8, 6, 12
 
@@ -40,7 +41,10 @@ def results(linear, codes):
     latents = rng.standard_normal([1, LATENTS]).astype(np.float32)
     own = to_uint8(linear[0].method.generate(None, latents, codes[:1]).numpy())[0]
     other = rng.integers(0, 256, [SIDE, SIDE, 3]).astype(np.uint8)
-    return list(zip((own, other), Resynthesizer(linear[0], codes)([own, other])))
+    with pytest.MonkeyPatch.context() as patch:  # so long that it comes as near as it gets
+        patch.setattr(resynthesis, 'ROUNDS', ((4, 50), (2, 50), (1, 100)))
+        patch.setattr(resynthesis, 'USER_STEPS', 100)
+        return list(zip((own, other), Resynthesizer(linear[0], codes)([own, other])))
 
 
 def test_it_finds_what_least_squares_finds(linear, codes, results):
@@ -64,6 +68,39 @@ def test_pictures_and_numbers_belong_together(linear, codes, results):
         drawn = to_uint8(linear[0].method.generate(None, redrawn.latents, codes).numpy())
         assert (drawn == redrawn.pictures).all()
         assert redrawn.psnr == pytest.approx(psnr_of(drawn, image))
+
+
+def test_steps_are_those_of_keras_adam():
+    """With a rate that falls along the cosine by Keras's own schedule; rows that go on keep their own moments."""
+    rng = np.random.default_rng(3)
+    start, pull = rng.standard_normal([5, 4]).astype(np.float32), rng.standard_normal([5, 4]).astype(np.float32)
+    variable = tf.Variable(start)
+    schedule = tf.keras.optimizers.schedules.CosineDecay(0.1, 12)
+    keras = tf.keras.optimizers.Adam(schedule, beta_1=0.9, beta_2=0.99, epsilon=1e-8)
+    ours, kept = Adam(start, 0.1, 12), slice(None)
+    for step in range(12):
+        keras.apply_gradients([(2 * (variable - pull), variable)])
+        ours.step(2 * (ours.values - pull[kept]))
+        if step == 5:
+            kept = np.array([3, 1])
+            ours.keep(kept)
+    assert ours.values == pytest.approx(variable.numpy()[kept], abs=1e-4)
+
+
+def test_only_the_best_go_on(linear, codes, monkeypatch):
+    """Of a search of no more than starts, the nearest of all guesses is found: as by trying every one."""
+    monkeypatch.setattr(resynthesis, 'ROUNDS', ((4, 1), (2, 1), (1, 1)))
+    monkeypatch.setattr(resynthesis, 'RATE', 0.0)
+    monkeypatch.setattr(resynthesis, 'USER_RATE', 0.0)
+    images = np.random.default_rng(4).integers(0, 256, [3, SIDE, SIDE, 3]).astype(np.uint8)
+    found = Resynthesizer(linear[0], codes, seed=9)(images)
+    rng = np.random.default_rng(9)
+    common = rng.standard_normal([512, LATENTS], np.float32)
+    for image, redrawn in zip(images, found):
+        guesses = np.concatenate([common, rng.standard_normal([64, LATENTS], np.float32)])
+        drawn = guesses @ linear[1]                                              # a code of halves adds nothing
+        nearest = guesses[np.square(drawn - to_float(image).reshape(-1)).mean(1).argmin()]
+        assert (redrawn.latents == nearest).all()
 
 
 def test_psnr():
