@@ -1,11 +1,14 @@
 """attribute and detect on many pictures, with a decoder that reads a bit from each pixel of the top row."""
+import collections
 import fcntl
 import io
+import itertools
 import json
 import os
 import signal
 import tarfile
 import time
+import tracemalloc
 import types
 
 import numpy as np
@@ -49,7 +52,7 @@ def command(registry, tmp_path, monkeypatch):
 
 def draw(name, code, wrong=(), unsure=(), edit=lambda pixels: pixels):
     """Saves a picture whose top row shows a code, some bits of it wrong, some near the middle."""
-    rng = np.random.default_rng(len(name))
+    rng = np.random.default_rng(len(str(name)))
     pixels = rng.integers(0, 256, [BITS, BITS, 3]).astype(np.uint8)
     shown = np.array(code) != np.isin(np.arange(BITS), wrong)
     pixels[0] = np.where(np.isin(np.arange(BITS), unsure), np.where(shown, 140, 115), 255 * shown)[:, None]
@@ -106,6 +109,21 @@ def test_no_more_is_read_ahead_than_is_said():
         assert next(results) == '0' and len(taken) == most
         assert next(results) == '1' and len(taken) == most + 1
         results.close()
+
+
+def test_any_number_of_pictures_takes_the_same_memory(registry, tmp_path):
+    """After the first thousand nothing more is kept: a Result alone has more than a kilobyte, a picture 768 bytes."""
+    with open(draw(tmp_path / 'one.png', CODES['alice']), 'rb') as file:
+        data = file.read()
+    inputs = (Input(f'{number}.png', load=lambda: data) for number in range(2000))
+    results, seen = attribute.Attributor('run', registry)(inputs, 1e-3), collections.Counter()
+    tracemalloc.start()
+    seen.update(result.attribution.user for result in itertools.islice(results, 1000))
+    first = tracemalloc.get_traced_memory()[1]
+    seen.update(result.attribution.user for result in results)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert seen == {'alice': 2000} and most < first + (400 << 10)
 
 
 def test_a_failure_while_reading_ends_it():
