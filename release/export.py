@@ -27,7 +27,8 @@ class Template:
     Signatures, both of `latents` [N, latent_dim] float32 with N free: 'serving_default' returns `images`
     [N, H, W, 3] uint8; 'float' returns them as float32, in [-1, 1] but for overshoot.
 
-    The bytes depend on the generator alone: a user can't tell from their instance how many were exported before it.
+    The bytes depend on the generator alone: a user can't tell from their instance how many were exported before it,
+    nor with how many threads.
 
     Args:
         generator: what a method's `bake` returns: latents to images, with `config` and `resolution`. Filled anew by
@@ -146,7 +147,16 @@ def _numbered_from_0(saved):
     del graph.graph_def.library.function[:]
     graph.graph_def.library.function.extend(functions)
     _rename_functions(graph, names)
+    for node in _nodes(graph):
+        if 'config_proto' in node.attr:  # what the process that exports had set for itself, its threads for example
+            node.attr['config_proto'].s = b''
     return saved
+
+
+def _nodes(graph):
+    """The nodes of a MetaGraphDef, its functions' included."""
+    functions = graph.graph_def.library.function
+    return [*graph.graph_def.node, *(node for function in functions for node in function.node_def)]
 
 
 def _number(function):
@@ -155,11 +165,9 @@ def _number(function):
 
 def _rename_functions(graph, names):
     """Renames functions of a MetaGraphDef, {old name: new name}, wherever one is named."""
-    nodes = list(graph.graph_def.node)
     for function in graph.graph_def.library.function:
         function.signature.name = names[function.signature.name]
-        nodes += function.node_def
-    for called in (attr.func for node in nodes for attr in node.attr.values() if attr.HasField('func')):
+    for called in (attr.func for node in _nodes(graph) for attr in node.attr.values() if attr.HasField('func')):
         called.name = names[called.name]
     objects = graph.object_graph_def
     for old, new in names.items():

@@ -135,6 +135,9 @@ def test_an_instance_does_not_tell_how_many_came_before_it(run_dir, tmp_path):
     assert first == again != other
     functions = [function.signature.name for function in saved_graph(tmp_path / '0').library.function]
     assert [int(name.rsplit('_', 1)[1]) for name in functions] == list(range(len(functions))) and functions
+    nodes = [node for function in saved_graph(tmp_path / '0').library.function for node in function.node_def]
+    settings = {node.attr['config_proto'].s for node in nodes if 'config_proto' in node.attr}
+    assert settings == {b''}  # it would hold how many threads this process was given
     assert sorted(os.listdir(tmp_path / '0')) in (['assets', 'saved_model.pb', 'variables'],
                                                   ['saved_model.pb', 'variables'])
 
