@@ -46,22 +46,28 @@ class Signer:
             in the signature; None for the bare key.
 
     Raises:
-        UserError: without the package, for what is no key it takes, or another key's certificate.
+        UserError: without the package, for what is no key it takes, another key's certificate, or a certificate for a
+            key in a token, which the package fails on.
     """
 
     def __init__(self, key: str, certificate: Optional[str] = None):
         in_token = key.startswith(TOKEN)
+        if in_token and certificate:
+            raise UserError("model-signing 1.1 can't put a certificate beside the signature of a key in a token; leave "
+                            '--certificate out, and give your users the public key')
         if not in_token:
             _check_key(key)
-        config, chain = _module('model_signing.signing').Config(), _parted(certificate) if certificate else None
-        known = {'pkcs11_uri' if in_token else 'private_key': key}
-        use = {(False, False): config.use_elliptic_key_signer, (False, True): config.use_certificate_signer,
-               (True, False): config.use_pkcs11_signer, (True, True): config.use_pkcs11_certificate_signer}
+        self._config = _module('model_signing.signing').Config()
+        chain = _parted(certificate) if certificate else []
         try:
-            with _written(chain) as paths:
-                # The package refuses an empty chain, and takes one that repeats the signer's own certificate.
-                named = {'signing_certificate': paths[0], 'certificate_chain': paths[1:] or paths} if chain else {}
-                self._config = use[in_token, chain is not None](**known, **named)
+            if in_token:
+                self._config.use_pkcs11_signer(pkcs11_uri=key)
+            elif chain:
+                with _written(chain) as paths:  # it refuses an empty chain, and takes one with the signer's own
+                    self._config.use_certificate_signer(private_key=key, signing_certificate=paths[0],
+                                                        certificate_chain=paths[1:] or paths)
+            else:
+                self._config.use_elliptic_key_signer(private_key=key)
         except Exception as error:  # what the package, and a token's own library below it, may say
             raise UserError(_refusal(key, certificate, in_token, error)) from None
 
@@ -99,8 +105,8 @@ def _parted(path):
 def _written(chain):
     """Paths of files with one certificate each, as the package wants them, while it reads them."""
     with tempfile.TemporaryDirectory() as folder:
-        paths = [pathlib.Path(folder, f'{number}.pem') for number in range(len(chain or []))]
-        for path, data in zip(paths, chain or []):
+        paths = [pathlib.Path(folder, f'{number}.pem') for number in range(len(chain))]
+        for path, data in zip(paths, chain):
             path.write_bytes(data)
         yield paths
 

@@ -214,6 +214,8 @@ def test_a_key_in_a_token_signs(run_dir, token, chain, tmp_path):
     with pytest.raises(UserError, match='pkcs11:token=owner;object=other can.t sign') as caught:
         Signer(uri.replace('signer', 'other'))
     assert '1234' not in str(caught.value) and '\n' not in str(caught.value)
+    with pytest.raises(UserError, match='leave --certificate out'):
+        Signer(uri, str(chain[0] / 'chain.pem'))
 
 
 def test_a_token_without_the_package_is_told(monkeypatch):
