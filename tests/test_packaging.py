@@ -97,7 +97,7 @@ def test_version_imports_no_tensorflow(script):
 LIST_REQUIREMENTS = """
 from distutils.core import run_setup
 setup = run_setup('setup.py', stop_after='init')
-print(*setup.install_requires, *setup.extras_require['test'], sep='\\n')
+print(*setup.install_requires, *setup.extras_require['test'], *setup.extras_require['beam'], sep='\\n')
 """
 
 
@@ -109,7 +109,7 @@ def pins(lines, python):
 
 
 def required(python):
-    """The pins of setup.py, its test extra included."""
+    """The pins of setup.py, its extras test and beam included."""
     result = run(sys.executable, '-c', LIST_REQUIREMENTS, cwd=ROOT)
     assert result.returncode == 0, result.stderr
     return pins(result.stdout.splitlines(), python)
