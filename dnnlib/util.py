@@ -311,14 +311,17 @@ def write_json(path, value):
 
 
 def read_json(path):
-    """Reads a JSON file. Raises UserError where it is missing or broken."""
+    """The dict that a JSON file holds. Raises UserError where it is missing or broken, or holds something else."""
     try:
         with open(path) as file:
-            return json.load(file)
+            found = json.load(file)
     except FileNotFoundError:
         raise UserError(f'{path} does not exist') from None
     except (OSError, ValueError) as error:
         raise UserError(f'{path} cannot be read: {error}') from None
+    if not isinstance(found, dict):
+        raise UserError(f'{path} is damaged: it holds no JSON object')
+    return found
 
 
 def append_json_line(path, record):

@@ -130,6 +130,8 @@ FIELDS = dataclasses.fields(Config)
 NAMES = [field.name for field in FIELDS]
 NETWORK_OPTIONS = NAMES[1:NAMES.index('lambda_latent')]  # of Config's first section, but for the method
 OPTIONS = 'training_options.json'  # in a run folder
+# What the options of some types are in JSON; a learning rate was a number before it could be a schedule.
+STORED = {float: (float, int), Schedule: (Schedule, str, float, int), Range: (Range, str)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -229,12 +231,18 @@ def from_record(record, path):
 
     An option that is newer than the record, and that the run's method makes no use of, has its default.
     """
+    if not isinstance(record, dict):
+        raise UsageError(f'{path} is damaged: its options are no JSON object')
     names = {field.name for field in FIELDS}
     unused = set(UNUSED.get(record.get('method'), ())) - set(record)
     strange = sorted(set(record) ^ (names - unused))
     if strange:
         raise UsageError(f'{path} was written by another version of this project (option {strange[0]}); '
                          'use that version for this run, or train it anew')
+    for field in FIELDS:
+        value, kind = record.get(field.name, field.default), type(field.default)
+        if not isinstance(value, STORED.get(kind, (kind,))) or (isinstance(value, bool) and kind is not bool):
+            raise UsageError(f'{path} is damaged: option {field.name} is {value!r}')
     return Config(**_typed(record))
 
 

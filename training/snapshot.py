@@ -109,7 +109,7 @@ def _read_options(options, path, impl):
         record, resolution = options['config'], options['dataset']['shape'][0]
     except (KeyError, TypeError, IndexError) as error:
         raise UserError(f'{path} lacks {error}; it was not written by run_training.py') from None
-    return from_record({**record, **({'impl': impl} if impl else {})}, path), resolution
+    return from_record({**record, 'impl': impl} if impl and isinstance(record, dict) else record, path), resolution
 
 
 def evaluation_checkpoint(method, nets):

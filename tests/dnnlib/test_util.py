@@ -254,9 +254,9 @@ def test_what_kill_9_leaves_of_a_file_is_removed_by_the_next_write(tmp_path):
 
 def test_a_file_is_written_within_a_folder_that_is_being_made(tmp_path):
     with atomic_folder(str(tmp_path / 'x')) as folder:
-        write_json(os.path.join(folder, 'a.json'), 1)
-        write_json(os.path.join(folder, 'a.json'), 2)
-    assert os.listdir(tmp_path / 'x') == ['a.json'] and read_json(tmp_path / 'x' / 'a.json') == 2
+        write_json(os.path.join(folder, 'a.json'), {'n': 1})
+        write_json(os.path.join(folder, 'a.json'), {'n': 2})
+    assert os.listdir(tmp_path / 'x') == ['a.json'] and read_json(tmp_path / 'x' / 'a.json') == {'n': 2}
 
 
 def mode(path):
@@ -294,6 +294,9 @@ def test_json(tmp_path):
     assert list(read_json(path)) == ['b', 'a']
     (tmp_path / 'x.json').write_text('{')
     with pytest.raises(UserError, match='cannot be read'):
+        read_json(path)
+    (tmp_path / 'x.json').write_text('[1]')
+    with pytest.raises(UserError, match='x.json is damaged: it holds no JSON object'):
         read_json(path)
     with pytest.raises(UserError, match='does not exist'):
         read_json(str(tmp_path / 'y.json'))

@@ -85,6 +85,20 @@ def test_a_run_of_another_version_is_named():
         from_record(record, 'x.json')
 
 
+@pytest.mark.parametrize('options, words', [
+    ([], 'its options are no JSON object'), ({'batch_size': '8'}, "option batch_size is '8'"),
+    ({'seed': True}, 'option seed is True'), ({'r1_gamma': None}, 'option r1_gamma is None'),
+    ({'learning_rate': [1]}, r'option learning_rate is \[1\]'), ({'learning_rate': 'x'}, "'x' is neither a number")])
+def test_damaged_options_are_one_line(options, words):
+    record = {**to_record(Config()), **options} if isinstance(options, dict) else options
+    with pytest.raises(UsageError, match=words):
+        from_record(record, 'x.json')
+
+
+def test_a_learning_rate_may_be_a_number_as_it_was():
+    assert from_record({**to_record(Config()), 'learning_rate': 0.005}, 'x.json').learning_rate.end == 0.005
+
+
 def test_an_option_newer_than_a_run_counts_only_if_its_method_uses_it():
     """A finished generator outlives what is added for other methods."""
     for method, name, taken in (('stylegan2', 'sign_components', True), ('stylegan2', 'r1_gamma', False),
