@@ -113,10 +113,10 @@ class Issuer:
         if os.path.exists(target):  # before anything is reserved
             return self._finish(name, user or name, target)
         form, num_bits = self.hand_over.form, self.snapshot.config.fingerprint_bits
+        keep_released(self.run_dir, self.snapshot)  # before the registry knows of the model, and asks the run for it
         with self.registry.issue(name, self.snapshot.digest, num_bits, user, form) as issued:
             with self._written(name, issued.code, form, target) as made:
-                keep_released(self.run_dir, self.snapshot)
-            issued.digest, issued.instance = made.digest, made.folder
+                issued.digest, issued.instance = made.digest, made.folder
         return made
 
     def again(self, instance: Instance) -> Issued:

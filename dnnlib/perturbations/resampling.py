@@ -35,15 +35,17 @@ def cubic(x):
     return tf.where(x < 1, near, tf.where(x < 2, far, 0.0))
 
 
-def resize_matrices(size, start, length, count, limit, kernel):
+def resize_matrices(size, start, length, count, limit, kernel, beyond=False):
     """Matrices that take the pixels from `start` to `start + length` to `count` pixels, as Pillow's resize does.
 
     A kernel that shrinks is stretched as far, which averages what would alias; its weights add up to 1.
 
     Args:
         size: how many pixels there are. limit: how many rows the matrices get; those from `count` on are zero.
-        start, length: float32 [N]; a pixel counts if its middle lies within. count: whole numbers as float32 [N].
+        start, length: float32 [N]. count: whole numbers as float32 [N].
         kernel: triangle or cubic.
+        beyond: whether pixels outside of the part count where the kernel reaches them, as with Pillow's `box`; `start`
+            and `length` are whole numbers else.
 
     Returns: float32 [N, limit, size].
     """
@@ -53,8 +55,8 @@ def resize_matrices(size, start, length, count, limit, kernel):
     column = tf.range(size, dtype=tf.float32)[None, None, :]
     centre = start + (row + 0.5) * scale
     weights = kernel((column + 0.5 - centre) / tf.maximum(scale, 1.0))                      # [N, limit, size]
-    used = (column + 0.5 > start) & (column + 0.5 < start + length) & (row < count)
-    weights = tf.where(used, weights, 0.0)
+    used = (column >= start) & (column < start + length) | beyond
+    weights = tf.where(used & (row < count), weights, 0.0)
     return tf.math.divide_no_nan(weights, tf.reduce_sum(weights, axis=2, keepdims=True))
 
 
@@ -74,9 +76,9 @@ def crop(images, sides, places):
     return transform(images, *matrices)
 
 
-def _enlarging(size, start, length):
+def _enlarging(size, start, length, beyond=False):
     full = tf.fill(tf.shape(length), float(size))
-    return resize_matrices(size, start, length, full, size, triangle)                       # [N, size, size]
+    return resize_matrices(size, start, length, full, size, triangle, beyond)               # [N, size, size]
 
 
 def registered_crop(images, sides, places):
@@ -94,7 +96,7 @@ def registered_crop(images, sides, places):
         back = resize_matrices(size, zero, full, near, size, cubic)                         # [N, size, size]
         row = tf.clip_by_value(tf.range(size, dtype=tf.float32) - near_start[:, None], 0.0, near[:, None] - 1)
         placed = tf.gather(back, tf.cast(row, tf.int32), batch_dims=1)                      # [N, size, size]
-        matrices.append(tf.matmul(placed, _enlarging(size, start, length)))
+        matrices.append(tf.matmul(placed, _enlarging(size, start, length, beyond=True)))
     return transform(images, *matrices)
 
 

@@ -83,14 +83,6 @@ def test_both_rates_are_as_attribute_has_them(soft):
     assert found[0] != found[1]
 
 
-def test_a_crop_that_is_searched_for_is_named(model):
-    """Columns cropped at both sides are other bits; put back where they were they are the right ones."""
-    rows = list(table(model, 2, 16, 20, 0, searching=1))
-    assert rows[-1].startswith('| cropped to 80%, searched for: 16 pictures | ')
-    plain, found = (float(row.split(' | ')[1]) for row in (rows[-5], rows[-1]))
-    assert rows[-5].startswith('| cropped to 80% |') and found > plain
-
-
 def test_groups_are_of_one_user_each():
     logits = np.arange(2 * 5 * 8).reshape(2, 5, 8) - 40.5
     assert (grouped(logits, 1) == logits.reshape(10, 8)).all()

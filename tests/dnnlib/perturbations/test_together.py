@@ -14,11 +14,11 @@ SEED = (3, 5)
 
 # The mean difference in grey levels that rounding to 8 bits leaves, at the worst of the strengths in the table. Apart
 # from it: Pillow approximates a Gaussian by box filters (waves_blur); libjpeg computes in whole numbers (jpeg); a
-# rotation is rounded again before it is turned back; Pillow looks a pixel beyond a crop from between the pixels.
+# rotation is rounded again before it is turned back.
 BOUNDS = collections.defaultdict(lambda: 0.5, {
     'blur': 0.3, 'erasing': 0.001, 'flip': 0.001, 'quarter_turn': 0.001,
     'median': 0.001, 'salt_and_pepper': 0.001, 'resize': 0.6, 'jpeg': 0.8, 'waves_jpeg': 0.8,
-    'registered_crop': 1.0, 'registered_rotation': 1.0,
+    'registered_rotation': 1.0,
     'waves_blur': 1.5, 'combination': 1.2, 'waves_geometric': 0.8, 'waves_photometric': 0.8,
     'waves_degradation': 3.0, 'waves_all': 4.0, 'signature_combination': 1.2})
 

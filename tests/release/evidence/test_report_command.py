@@ -137,7 +137,7 @@ def test_it_is_drawn_again(report, codes):
 
 
 @pytest.mark.parametrize('words, said', [
-    (['--out=report'], 'ends in .html'), (['--fpr=2'], 'makes no sense'), (['--images=0'], 'at least 1 image'),
+    (['--out=report'], 'ends in .html'), (['--fpr=2'], 'makes no sense'), (['--images=0'], 'give 1 to'),
     (['--innocents=/nowhere'], '/nowhere does not exist'), (['--public-key=/nowhere'], '/nowhere cannot be read')])
 def test_bad_flags_are_one_line_and_write_nothing(report, codes, tmp_path, words, said):
     with pytest.raises(UserError, match=said) as error:
