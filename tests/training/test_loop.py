@@ -226,7 +226,7 @@ def test_two_workers_train_and_resume(dataset, tmp_path):
 def test_another_configuration_is_refused(finished, dataset):
     result = run(command(dataset, finished[0], fingerprint_bits=16, learning_rate=0.01))
     assert result.returncode == 1
-    assert re.search(r'fingerprint-bits was 8, is 16; learning-rate was '0.005', is '0.01'.*--run-dir', result.stderr)
+    assert re.search(r"fingerprint-bits was 8, is 16; learning-rate was '0.005', is '0.01'.*--run-dir", result.stderr)
     assert len(result.stderr.strip().split('\n')) == 1
 
 
