@@ -58,9 +58,13 @@ def format_time(seconds):
     return f'{seconds // 86400}d {seconds // 3600 % 24:02}h'
 
 
+class _Bar(tqdm):
+    disable = True  # what its destructor reads, of one that a signal has kept from being made
+
+
 def progress(iterable=None, **kwargs):
     """A tqdm bar on stderr that vanishes when done and stays silent where stderr is no terminal."""
-    return tqdm(iterable, disable=None, leave=False, dynamic_ncols=True, **kwargs)
+    return _Bar(iterable, disable=None, leave=False, dynamic_ncols=True, **kwargs)
 
 
 def sha256_file(path):

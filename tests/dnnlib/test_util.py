@@ -21,6 +21,7 @@ from dnnlib.util import (
     make_folder,
     printable,
     private_files,
+    progress,
     quoted,
     read_json,
     read_json_lines,
@@ -286,6 +287,11 @@ def test_a_folder_that_exists_keeps_its_permissions(tmp_path):
     (tmp_path / 'shared').mkdir(mode=0o755)
     make_folder(str(tmp_path / 'shared'), private=True)
     assert mode(tmp_path / 'shared') == 0o755
+
+
+def test_a_bar_that_was_not_made_to_the_end_is_closed_silently():
+    kind = type(progress([]))
+    kind.__new__(kind).__del__()
 
 
 def test_json(tmp_path):
