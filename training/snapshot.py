@@ -109,7 +109,8 @@ def _read_options(options, path, impl):
         record, resolution = options['config'], options['dataset']['shape'][0]
     except (KeyError, TypeError, IndexError) as error:
         raise UserError(f'{path} lacks {error}; it was not written by run_training.py') from None
-    return from_record({**record, 'impl': impl} if impl and isinstance(record, dict) else record, path), resolution
+    config = from_record(record, path)
+    return dataclasses.replace(config, impl=impl) if impl else config, resolution
 
 
 def evaluation_checkpoint(method, nets):

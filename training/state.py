@@ -62,7 +62,7 @@ def make_optimizers(config, nets, phases):
     return found
 
 
-def make_optimizer(config, net, regularized_every, updates=1.0):
+def make_optimizer(config, net, regularized_every, updates):
     """Adam with its slots built. With a regularizer every k steps: lr · k/(k+1), β^(k/(k+1)) (arXiv 1912.04958, B).
 
     `updates`: how many it makes in a step, in the mean.

@@ -139,8 +139,7 @@ class Reporter:
             missing = {'missing': f'not done, since nobody is named: {why[attribution.reason]}'}
             return {'likelihood': missing, 'redrawn': missing, **tables}
         model, codes = self._attributor.model, self._codes
-        innocents = self._innocents
-        versions = list(self._attributor.alignments.values())
+        innocents, versions = self._innocents, list(self._attributor.alignments.values())
         return {'likelihood': likelihood(model, codes, best, attribution.threshold, innocents, request.count, versions),
                 'redrawn': redrawn(snapshot, model, codes[best], pixels, innocents, request.redraw), **tables}
 
