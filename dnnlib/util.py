@@ -60,6 +60,7 @@ def format_time(seconds):
 
 class _Bar(tqdm):
     disable = True  # what its destructor reads, of one that a signal has kept from being made
+    monitor_interval = 0  # no thread of tqdm's: a signal between its making and its start would show at exit
 
 
 def progress(iterable=None, **kwargs):

@@ -107,9 +107,11 @@ def make_parser():
     parser.add_argument('--init-from', default='', help='with --config=adopted: the run whose generator is marked')
     parser.add_argument('--variants', help='names, separated by semicolons (default: all). '
                         + '. '.join(f'--config={preset}: {"; ".join(variants_of(preset))}' for preset in WINNERS))
+    parser.add_argument('--fingerprint-bits', type=int, help="bits of all variants (default: the preset's)")
     parser.add_argument('--seeds', default='0', help='comma-separated; each variant is trained with each')
     parser.add_argument('--total-kimg', type=int, default=48, help='length of each run')
     parser.add_argument('--inception', help='frozen Inception graph for FID (default: no FID)')
+    parser.add_argument('--fid-images', type=int, default=FID_IMAGES, help='images for FID')
     parser.add_argument('--num-gpus', type=int, help='GPUs to use; 0 is the CPU (default: all there are)')
     parser.add_argument('--out', help='folder of all runs (default: results/learning-DATASET-CONFIG)')
     return parser
@@ -135,6 +137,8 @@ def make_plan(args, variant, seed, out):
     tick_kimg = 2 if {**preset, **changes}['batch_size'] <= 16 else 4  # whole batches
     options = {**preset, **inherited(args.init_from), **CADENCE, 'tick_kimg': tick_kimg, 'seed': seed,
                'total_kimg': args.total_kimg, **changes}
+    if args.fingerprint_bits is not None:
+        options['fingerprint_bits'] = args.fingerprint_bits
     if options['method'] in ADOPTS:
         options['init_from'] = args.init_from
     folder = variant.replace(', ', '-').replace(' ', '_')
@@ -143,8 +147,8 @@ def make_plan(args, variant, seed, out):
     return Plan(args.config, config, os.path.join(out, f'{folder}-{seed}'), args.num_gpus)
 
 
-def learn(variant, plan, dataset, inception):
-    """Trains a variant, from where it is, measures forgery, and FID if there is a graph, and returns its row.
+def learn(variant, plan, dataset, fid_options):
+    """Trains a variant, from where it is, measures forgery, and FID unless its Options are None, and returns its row.
 
     A run that can't go on, because of a NaN say, is a result too: its row says why in 'stopped'.
     """
@@ -152,8 +156,8 @@ def learn(variant, plan, dataset, inception):
     try:
         train(plan, dataset)
         measure_last(plan.run_dir, 'forgery', None, Options(num_images=FORGED_IMAGES))
-        if inception:
-            measure_last(plan.run_dir, 'fid', dataset, Options(num_images=FID_IMAGES, inception=inception))
+        if fid_options:
+            measure_last(plan.run_dir, 'fid', dataset, fid_options)
     except UserError as error:
         stopped = str(error)
     return {'variant': variant, 'seed': plan.config.seed, 'preset': plan.preset, 'run': plan.run_dir,
@@ -263,11 +267,12 @@ def main(args):
     out = args.out or os.path.join('results', f'learning-{dataset.name}-{args.config}')
     plans = [(name, make_plan(args, name, seed, out)) for name, seed in pairs]
     gpus = resolve_gpus(args.num_gpus)
+    fid_options = Options(num_images=args.fid_images, inception=args.inception) if args.inception else None
     make_folder(out)
     rows = [row for row in read_json_lines(os.path.join(out, 'learning.jsonl'))
             if (row['variant'], row['seed']) not in pairs]
     for name, plan in plans:
-        rows.append(learn(name, dataclasses.replace(plan, num_gpus=gpus), dataset, args.inception))
+        rows.append(learn(name, dataclasses.replace(plan, num_gpus=gpus), dataset, fid_options))
         write_report(out, rows)
     print(table(rows))
     stopped = [f'{row["variant"]}, seed {row["seed"]}: {row["stopped"]}' for row in rows if row['stopped']]
