@@ -21,14 +21,14 @@ import tensorflow as tf
 from dnnlib.ops.upfirdn_2d import upsample_2d
 from metrics.base import batched
 from models import losses
-from models.content import ContentSigns, cells
+from models.content import ContentSigns, bits_of_keys, cells, key_of
 from models.fingerprinted import model_of, weighted_sum
 from models.immunization import perturbed
 from models.layers import FILTER, Conv2D, Dense, check_shape
 from models.limits import resolutions
 from models.phase import Phase
 from models.sampling import sample_noise
-from models.signs import SignedDecoder, drawn_noise, fit_linear, spread
+from models.signs import SignedDecoder, drawn_noise, fit_linear, interpolation, spread
 from models.stylegan2 import ConstantInput, Generator, MappingNetwork
 
 NAME = 'adopted'
@@ -66,6 +66,7 @@ class Carriers(tf.keras.Model):
     def __init__(self, config, resolution):
         super().__init__(name='C')
         self.num_bits, self.resolution, self.impl = config.fingerprint_bits, resolution, config.impl
+        self.key_bits = config.key_bits
         chroma = amplitude(config.chroma_psnr) / 2 ** 0.5
         self.strengths = [amplitude(config.mark_psnr), chroma, chroma]
         sides = [side for side in resolutions(min(resolution, config.read_side)) if side >= LEAST_SIDE]
@@ -89,22 +90,32 @@ class Carriers(tf.keras.Model):
         """What is added to pictures that have the signs [N, side, side]."""
         return place(self.marks(fingerprints), signs, self.resolution, self.impl)
 
+    def signs_of(self, images, fingerprints):
+        """The signs [N, side, side] that images get by the keys of fingerprints."""
+        return self.signs(images, key_of(fingerprints, self.key_bits))
+
     def call(self, fingerprints, images):
-        return self.placed(fingerprints, self.signs(images))
+        return self.placed(fingerprints, self.signs_of(images, fingerprints))
+
+
+def upsampled(marks, resolution, impl):
+    """Marks [N, R, R, 3] at the picture's size: [N, H, W, 3]."""
+    while marks.shape[1] < resolution:
+        marks = upsample_2d(marks, FILTER, impl=impl)
+    return marks
 
 
 def place(marks, signs, resolution, impl):
     """Marks [N, R, R, 3] at the picture's size, times its signs [N, side, side]: [N, H, W, 3]."""
-    while marks.shape[1] < resolution:
-        marks = upsample_2d(marks, FILTER, impl=impl)
-    return marks * spread(signs, resolution)
+    return upsampled(marks, resolution, impl) * spread(signs, resolution)
 
 
 class AdoptedDecoder(SignedDecoder):
     """F: images [N, H, W, 3] → fingerprint logits [N, bits], sign logits [N, side²].
 
     Small convolutions take the picture's content off what is read, as far as neighbouring pixels tell it. The signs are
-    computed as C computes them, and corrected by a layer that learns what perturbations do to them.
+    computed as C computes them, from content that is corrected by a layer that learns what perturbations do to it. The
+    key is the one by which the picture reads most like a fingerprint of that key (`likely_keys`).
     """
 
     def __init__(self, config, resolution):
@@ -116,8 +127,9 @@ class AdoptedDecoder(SignedDecoder):
         self.content_gain = self.add_weight(name='F/content_gain', shape=[],
                                             initializer=tf.keras.initializers.Constant(0.1))
         self.hidden = Dense('F/hidden', self.num_pixels, units, act='lrelu', impl=impl)
-        self.corrections = Dense('F/corrections', units, self.side ** 2, impl=impl)
+        self.corrections = Dense('F/corrections', units, config.sign_components, impl=impl)
         self.signs = ContentSigns('F/signs', config)
+        self.key_bits = config.key_bits
         self.make_reader(config)
 
     def pixels(self, images):
@@ -130,14 +142,38 @@ class AdoptedDecoder(SignedDecoder):
             content = layer(content)
         return pixels + self.content_gain * content                                # [N, R, R, 3]
 
-    def call(self, images, true_signs=None, teaching=None):
-        """`teaching`: the share of `true_signs` [N, side, side] in the map that the fingerprint is read with."""
+    def call(self, images, keys=None, true_signs=None, teaching=None):
+        """`keys` [N], if known; `teaching`: the share of `true_signs` [N, side, side] in the map that is read with."""
         check_shape('F: images', images, None, self.resolution, self.resolution, 3)
         pixels = super().pixels(images)                                            # [N, R, R, 3]
         hidden = self.hidden(tf.reshape(pixels, [-1, self.num_pixels]))            # [N, units]
-        # A sign of tanh(l) is 1 with log-odds 2 l.
-        sign_logits = 2 * self.signs.logits(images) + self.corrections(hidden)         # [N, side²]
-        return self.read_fingerprint(self._less_content(pixels), sign_logits, true_signs, teaching), sign_logits
+        content = self.signs.content(images) + self.corrections(hidden)            # [N, components]
+        pixels = self._less_content(pixels)
+        if keys is None:
+            keys = self.likely_keys(pixels, content)
+        sign_logits = 2 * self.signs.logits(content, keys)       # a sign of tanh(l) is 1 with log-odds 2 l: [N, side²]
+        return self.read_fingerprint(pixels, sign_logits, true_signs, teaching), sign_logits
+
+    def likely_keys(self, pixels, content):
+        """The likeliest keys [N], by the linear layer alone, of pixels [N, R, R, 3] and content [N, components].
+
+        With log-odds l_j of the bits, a key whose own bits are b_j = ±1 is as likely as Σ_j b_j l_j / 2 over these plus
+        Σ_j log cosh(l_j / 2) over the others, which may be either, tells.
+        """
+        if self.signs.num_keys == 1:
+            return tf.zeros_like(content[:, 0], tf.int32)
+        signs = tf.tanh(self.signs.all_logits(content))                            # [N, keys, side²]
+        matrix = tf.constant(interpolation(self.read_side, self.side), pixels.dtype)
+        weight = tf.reshape(self.logits_linear.scaled_weight(), [self.read_side, self.read_side, 3, -1])
+        by_pixel = tf.einsum('nyxc,yxcb->nyxb', pixels, weight)                    # [N, R, R, bits]
+        by_sign = tf.einsum('nyxb,yi,xj->nijb', by_pixel, matrix, matrix)          # [N, side, side, bits]
+        by_sign = tf.reshape(by_sign, [-1, self.side ** 2, by_pixel.shape[3]])
+        halves = (tf.matmul(signs, by_sign) + self.logits_linear.scaled_bias()) / 2   # [N, keys, bits]
+        spelled = tf.constant(2 * bits_of_keys(self.key_bits) - 1, halves.dtype)   # [keys, key_bits]
+        own, others = halves[:, :, :self.key_bits], tf.abs(halves[:, :, self.key_bits:])
+        log_cosh = others + tf.math.softplus(-2 * others)                          # and a constant
+        likelihood = tf.reduce_sum(own * spelled, axis=2) + tf.reduce_sum(log_cosh, axis=2)
+        return tf.argmax(likelihood, axis=1, output_type=tf.int32)
 
 
 def networks(config, resolution, names=None):
@@ -175,10 +211,10 @@ def sample_batch(config, nets, seed, part):
 def carriers_loss(config, nets, batch, lambda_fingerprint, teaching, strength):
     """λ · the fingerprint's cross-entropy (equation 3 of arXiv 2012.08726) + λ · that of the signs."""
     plain_images = tf.stop_gradient(nets['G'](batch.latents, nets['M'](batch.latents), batch.noise))  # [N, H, W, 3]
-    signs = nets['C'].signs(plain_images)                                             # [N, side, side]
+    signs = nets['C'].signs_of(plain_images, batch.fingerprints)                      # [N, side, side]
     images = plain_images + nets['C'].placed(batch.fingerprints, signs)
     images = perturbed(config, images, batch, strength)
-    logits, sign_logits = nets['F'](images, signs, teaching)
+    logits, sign_logits = nets['F'](images, key_of(batch.fingerprints, config.key_bits), signs, teaching)
     shares = tf.reshape((signs + 1) / 2, sign_logits.shape)                           # [N, side²]
     terms = {'loss/fingerprint': (lambda_fingerprint,
                                   losses.fingerprint_reconstruction(batch.fingerprints, logits)),
@@ -193,7 +229,7 @@ def warm_start(config, nets):
 
     def draw(latents, codes, seed):
         images = generator(latents, nets['M'](latents), drawn_noise(generator, latents.shape[0], seed))
-        signs = carriers.signs(images)
+        signs = carriers.signs_of(images, codes)
         return images + carriers.placed(codes, signs), signs
 
     fit_linear(config, decoder, draw, fits_signs=False)
@@ -237,7 +273,7 @@ class Marked(tf.keras.Model):
         super().__init__(name='instance')
         self.config, self.resolution = config, resolution
         self.mapping, self.generator = MappingNetwork(config), Generator(config, resolution, ConstantInput)
-        self.signs = ContentSigns('signs', config)
+        self.signs = ContentSigns('signs', config, num_keys=1)
         self.marks = self.add_weight(name='marks', shape=marks, trainable=False, initializer='zeros')
 
     def draw_noise(self, seed):
@@ -247,18 +283,20 @@ class Marked(tf.keras.Model):
     def call(self, latents):
         check_shape('instance: latents', latents, None, self.config.latent_dim)
         images = self.generator(latents, self.mapping(latents))                    # [N, H, W, 3]
-        return images + place(self.marks, self.signs(images), self.resolution, self.config.impl)
+        signs = self.signs(images, tf.zeros_like(latents[:, 0], tf.int32))         # by the one key that it holds
+        return images + place(self.marks, signs, self.resolution, self.config.impl)
 
 
 def bake(nets, code, into=None):
     """The Marked generator of `code` [bits] of 0 and 1, of 'portable' ops. `into`: an earlier call's, to fill anew."""
     source, carriers = nets['G'], nets['C']
-    marks = carriers.marks(tf.cast(code, carriers.templates[0].dtype)[tf.newaxis])      # [1, R, R, 3]
+    code = tf.cast(code, carriers.templates[0].dtype)[tf.newaxis]                       # [1, bits]
+    marks = carriers.marks(code)                                                        # [1, R, R, 3]
     if into is None:
         into = Marked(dataclasses.replace(source.config, impl='portable'), source.resolution, marks.shape)
     for taken, kept in ((nets['M'], into.mapping), (source, into.generator)):
         for variable, copied in zip(taken.variables, kept.variables):
             copied.assign(variable)
-    into.signs.copy_from(carriers.signs)
+    into.signs.copy_from(carriers.signs, int(key_of(code, carriers.key_bits)[0]))
     into.marks.assign(marks)
     return into

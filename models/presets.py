@@ -16,7 +16,7 @@ ADOPTS = {'adopted': {'stylegan2': ('M', 'G')}}
 
 BASELINE_ONLY = ('style_mixing', 'mean_w_decay')
 SIGNED_ONLY = ('sign_map', 'read_side', 'readout_units', 'lambda_sign', 'sign_teaching', 'warm_start_images')
-ADOPTED_ONLY = ('sign_frequency', 'sign_components', 'mark_psnr', 'chroma_psnr', 'content_filters')
+ADOPTED_ONLY = ('sign_frequency', 'sign_components', 'key_bits', 'mark_psnr', 'chroma_psnr', 'content_filters')
 FINGERPRINTED_ONLY = ('input_bias', 'clip_decoder', 'embedding_gain', 'signed_codes', 'lambda_latent',
                       'lambda_consistency', 'consistency_noise', 'decode_pair')
 GAN_ONLY = ('r1_gamma', 'r1_interval', 'path_length_weight', 'path_length_decay', 'path_length_interval')
@@ -60,8 +60,8 @@ PRESETS = {
         total_kimg=200, tick_kimg=2, image_snapshot_ticks=4, snapshot_ticks=4, metric_images=400)),
     'adopted': Preset('128 bits for a finished generator, named by --init-from', None, dict(
         method='adopted', fingerprint_bits=128, mark_psnr=35.0, chroma_psnr=32.0, content_filters=32, sign_map=10,
-        read_side=32,
-        readout_units=256, lambda_fingerprint='1', lambda_sign=1.0, sign_teaching='1:0-4:0', warm_start_images=8000,
+        key_bits=8, read_side=32, readout_units=256, lambda_fingerprint='1', lambda_sign=1.0,
+        sign_teaching='1:0-4:0', warm_start_images=8000,
         learning_rate=0.005, adam_beta1=0.9, batch_size=16, ema_kimg=1.0, total_kimg=24, tick_kimg=2,
         image_snapshot_ticks=4, snapshot_ticks=4, metrics='bit_accuracy,forgery', metric_images=400)),
 }

@@ -61,6 +61,9 @@ class Config:
                                    'they survive more', above=0)
     sign_components: int = option(24, 'method adopted: principal components of content that signs are made of: more, '
                                   'and more tells pictures apart; fewer, and signs survive more', least=1, most=100)
+    key_bits: int = option(0, 'method adopted: how many first bits of a fingerprint choose the signs of its marks; who '
+                           'opens an instance can forge the marks of those alone that have the same: of one user in '
+                           '2 to the power of this', least=0, most=12)
     mark_psnr: float = option(33.0, "method adopted: strength of a user's marks in luma, as the PSNR in dB that they "
                               'alone would leave a picture at the size that is read', least=10, most=60)
     chroma_psnr: float = option(33.0, 'method adopted: likewise in chroma, which eyes and FID see least, and JPEG and '
@@ -255,6 +258,9 @@ def check_config(config):
     check_names(config.immunize)
     check_division(config.batch_size)
     check_parts(config.batch_per_replica, config.batch_size)
+    if config.key_bits > config.fingerprint_bits:
+        raise UsageError(f'--key-bits={config.key_bits}: they are the first of {config.fingerprint_bits} bits; take '
+                         'fewer, or more --fingerprint-bits')
     if config.tick_kimg * 1000 % config.batch_size:
         whole = config.batch_size // math.gcd(1000, config.batch_size)
         raise UsageError(f'--tick-kimg={config.tick_kimg}: {config.tick_kimg * 1000} images are no whole number of '

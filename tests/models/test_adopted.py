@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from helpers import networks, tiny_config
 from models import adopted
+from models.content import bits_of_keys, key_of
 from models.immunization import perturbed
 from models.sampling import BatchPart
 
@@ -85,8 +86,65 @@ def test_the_warm_start_reads_marks_that_nobody_has_trained():
     adopted.warm_start(config, nets)
     plain_images = nets['G'](LATENTS, nets['M'](LATENTS))
     marked = adopted.generate(nets, tf.constant(LATENTS), tf.constant(CODES))
-    logits, _ = nets['F'](marked, nets['C'].signs(plain_images), 1.0)
+    keys = key_of(CODES, config.key_bits)
+    logits, _ = nets['F'](marked, keys, nets['C'].signs(plain_images, keys), 1.0)
     assert np.mean((logits.numpy() > 0) == CODES) > 0.9
+
+
+class TestKeys:
+    @pytest.fixture(scope='class')
+    def strong(self):
+        config = tiny_config('adopted', method='adopted', sign_map=4, mark_psnr=12.0, chroma_psnr=12.0, key_bits=3,
+                             fingerprint_bits=24, warm_start_images=4000)
+        nets = networks(config)
+        adopted.warm_start(config, nets)
+        return nets
+
+    @pytest.fixture(scope='class')
+    def codes(self):
+        return RNG.integers(0, 2, [200, 24]).astype(np.float32)
+
+    @pytest.fixture(scope='class')
+    def plain_images(self, strong):
+        return strong['G'](LATENTS, strong['M'](LATENTS))
+
+    def test_the_key_is_read_from_the_picture(self, strong, codes, plain_images):
+        """With the content before marking: marks as strong as these would change it, on so small pictures."""
+        images = plain_images + strong['C'](tf.constant(codes), plain_images)
+        decoder = strong['F']
+        found = decoder.likely_keys(decoder.pixels(images), decoder.signs.content(plain_images))
+        assert np.mean(found == key_of(codes, 3)) > 0.95
+
+    def test_keys_are_as_likely_as_each_ones_reading_says(self, strong, codes):
+        """By the definition: each key's signs taken off, each bit read, the log-likelihoods summed in float64."""
+        decoder = strong['F']
+        images = adopted.generate(strong, tf.constant(LATENTS[:5]), tf.constant(codes[:5]))
+        pixels, content = decoder.pixels(images), decoder.signs.content(images)
+        likelihoods = []
+        for key, bits in enumerate(2 * bits_of_keys(3) - 1):
+            signs = np.tanh(decoder.signs.logits(content, tf.fill([5], key)).numpy()).reshape(5, 4, 4)
+            unsigned = (pixels.numpy() * adopted.spread(tf.constant(signs), 16).numpy()).reshape(5, -1).astype(float)
+            logits = decoder.logits_linear(tf.constant(unsigned, tf.float32)).numpy().astype(float)
+            likelihoods.append((logits[:, :3] * bits / 2).sum(1) + np.log(np.cosh(logits[:, 3:] / 2)).sum(1))
+        np.testing.assert_array_equal(decoder.likely_keys(pixels, content), np.argmax(likelihoods, axis=0))
+
+    def test_marks_with_another_keys_signs_are_not_read(self, strong, codes, plain_images):
+        def accuracy(keys):
+            images = plain_images + carriers.placed(tf.constant(codes), carriers.signs(plain_images, keys))
+            logits, _ = strong['F'](images, own, carriers.signs(plain_images, own), 1.0)
+            return np.mean((logits > 0) == codes)
+
+        carriers, own = strong['C'], key_of(codes, 3)
+        assert accuracy(own) > 0.9 and 0.4 < accuracy((own + 1) % 8) < 0.6
+
+    def test_an_instance_holds_its_users_key_alone(self, strong, codes):
+        first = adopted.bake(strong, codes[0])
+        key = int(key_of(codes[:1], 3)[0])
+        np.testing.assert_array_equal(first.signs.keys[0], strong['C'].signs.keys[key])
+        assert first.signs.keys.shape[0] == 1
+        found = first(tf.constant(LATENTS[:3]))
+        expected = adopted.generate(strong, tf.constant(LATENTS[:3]), tf.constant(np.repeat(codes[:1], 3, 0)))
+        np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 class TestImmunization:
