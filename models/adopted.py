@@ -40,6 +40,7 @@ COLOURS = np.array([[1, 1, 1], [0, -0.344136, 1.772], [1.402, -0.714136, 0]], np
 COLOURS /= np.sqrt(np.mean(np.square(COLOURS), axis=1, keepdims=True))
 TEMPLATE_STD = 0.25                  # they are normalized: the smaller, the faster Adam turns them
 FILTERS = 6                          # convolutions of F's content filter
+LEAST_COHERENCE = 0.65               # of the marks of a picture that is read
 SIGN_IMAGES, SIGN_BATCH = 2000, 100  # pictures of G whose content the signs are fitted to
 
 
@@ -115,7 +116,8 @@ class AdoptedDecoder(SignedDecoder):
 
     Small convolutions take the picture's content off what is read, as far as neighbouring pixels tell it. The signs are
     computed as C computes them, from content that is corrected by a layer that learns what perturbations do to it. The
-    key is the one by which the picture reads most like a fingerprint of that key (`likely_keys`).
+    key is the one by which the picture reads most like a fingerprint of that key. Marks whose parts contradict each
+    other were not put there by an instance: other bits are answered (`coherence_of`, `nobodys`).
     """
 
     def __init__(self, config, resolution):
@@ -149,31 +151,57 @@ class AdoptedDecoder(SignedDecoder):
         hidden = self.hidden(tf.reshape(pixels, [-1, self.num_pixels]))            # [N, units]
         content = self.signs.content(images) + self.corrections(hidden)            # [N, components]
         pixels = self._less_content(pixels)
+        likely, coherence = self.likely_keys(pixels, content) if keys is None else (keys, None)
+        sign_logits = 2 * self.signs.logits(content, likely)     # a sign of tanh(l) is 1 with log-odds 2 l: [N, side²]
+        logits = self.read_fingerprint(pixels, sign_logits, true_signs, teaching)  # [N, bits]
         if keys is None:
-            keys = self.likely_keys(pixels, content)
-        sign_logits = 2 * self.signs.logits(content, keys)       # a sign of tanh(l) is 1 with log-odds 2 l: [N, side²]
-        return self.read_fingerprint(pixels, sign_logits, true_signs, teaching), sign_logits
+            logits = tf.where(coherence[:, tf.newaxis] < LEAST_COHERENCE, nobodys(logits), logits)
+        return logits, sign_logits
 
     def likely_keys(self, pixels, content):
-        """The likeliest keys [N], by the linear layer alone, of pixels [N, R, R, 3] and content [N, components].
+        """The likeliest keys [N], by the linear layer alone, of pixels [N, R, R, 3] and content [N, components], and
+        how coherent [N] the marks are by them.
 
-        With log-odds l_j of the bits, a key whose own bits are b_j = ±1 is as likely as Σ_j b_j l_j / 2 over these plus
-        Σ_j log cosh(l_j / 2) over the others, which may be either, tells.
+        With log-odds l_j of the bits, a key whose own bits are b_j = ±1 is as likely as Σ_j b_j l_j over these plus
+        Σ_j log cosh(l_j / 2) over the others, which may be either, tells. (Its own bits count twice: a wrong key reads
+        others well where it happens to agree with the right one.)
         """
-        if self.signs.num_keys == 1:
-            return tf.zeros_like(content[:, 0], tf.int32)
         signs = tf.tanh(self.signs.all_logits(content))                            # [N, keys, side²]
+        by_sign = self._by_sign(pixels)                                            # [N, side², bits]
+        logits = tf.matmul(signs, by_sign) + self.logits_linear.scaled_bias()      # [N, keys, bits]
+        spelled = tf.constant(2 * bits_of_keys(self.key_bits) - 1, logits.dtype)   # [keys, key_bits]
+        own, others = logits[:, :, :self.key_bits], tf.abs(logits[:, :, self.key_bits:])
+        log_cosh = others / 2 + tf.math.softplus(-others)                          # and a constant
+        likelihood = tf.reduce_sum(own * spelled, axis=2) + tf.reduce_sum(log_cosh, axis=2)
+        keys = tf.argmax(likelihood, axis=1, output_type=tf.int32)
+        by_sign *= tf.gather(signs, keys, batch_dims=1)[:, :, tf.newaxis]
+        return keys, coherence_of(by_sign, tf.gather(logits, keys, batch_dims=1))
+
+    def _by_sign(self, pixels):
+        """What each sign of the map is a factor of in the linear logits: [N, side², bits] of pixels [N, R, R, 3]."""
         matrix = tf.constant(interpolation(self.read_side, self.side), pixels.dtype)
         weight = tf.reshape(self.logits_linear.scaled_weight(), [self.read_side, self.read_side, 3, -1])
         by_pixel = tf.einsum('nyxc,yxcb->nyxb', pixels, weight)                    # [N, R, R, bits]
         by_sign = tf.einsum('nyxb,yi,xj->nijb', by_pixel, matrix, matrix)          # [N, side, side, bits]
-        by_sign = tf.reshape(by_sign, [-1, self.side ** 2, by_pixel.shape[3]])
-        halves = (tf.matmul(signs, by_sign) + self.logits_linear.scaled_bias()) / 2   # [N, keys, bits]
-        spelled = tf.constant(2 * bits_of_keys(self.key_bits) - 1, halves.dtype)   # [keys, key_bits]
-        own, others = halves[:, :, :self.key_bits], tf.abs(halves[:, :, self.key_bits:])
-        log_cosh = others + tf.math.softplus(-2 * others)                          # and a constant
-        likelihood = tf.reduce_sum(own * spelled, axis=2) + tf.reduce_sum(log_cosh, axis=2)
-        return tf.argmax(likelihood, axis=1, output_type=tf.int32)
+        return tf.reshape(by_sign, [-1, self.side ** 2, by_pixel.shape[3]])
+
+
+def coherence_of(parts, logits):
+    """Whether the parts [N, side², bits] of a picture say the same bits as their sums do, the logits [N, bits]: [N].
+
+    From −1 to 1: each part is compared with the bits that all others say. Near 1 where marks are as an instance put
+    them; of marks that were moved to another picture about half of the parts have the wrong sign, and even where enough
+    agree by chance to read the bits, the others contradict.
+    """
+    told = tf.tanh((logits[:, tf.newaxis] - parts) / 2) * parts                    # [N, side², bits]
+    told = tf.reduce_sum(told, axis=2)                                             # [N, side²]
+    return tf.reduce_sum(told, axis=1) / (tf.reduce_sum(tf.abs(told), axis=1) + 1e-12)
+
+
+def nobodys(logits):
+    """Logits [N, bits] as sure as these, of other bits: each one's difference from the next. Nobody's code, and, unlike
+    a constant, not the same for all pictures that have nothing to do with each other."""
+    return logits * tf.sign(tf.roll(logits, -1, axis=1))
 
 
 def networks(config, resolution, names=None):

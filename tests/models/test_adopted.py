@@ -94,7 +94,7 @@ def test_the_warm_start_reads_marks_that_nobody_has_trained():
 class TestKeys:
     @pytest.fixture(scope='class')
     def strong(self):
-        config = tiny_config('adopted', method='adopted', sign_map=4, mark_psnr=12.0, chroma_psnr=12.0, key_bits=3,
+        config = tiny_config('adopted', method='adopted', sign_map=8, mark_psnr=12.0, chroma_psnr=12.0, key_bits=3,
                              fingerprint_bits=24, warm_start_images=4000)
         nets = networks(config)
         adopted.warm_start(config, nets)
@@ -112,8 +112,16 @@ class TestKeys:
         """With the content before marking: marks as strong as these would change it, on so small pictures."""
         images = plain_images + strong['C'](tf.constant(codes), plain_images)
         decoder = strong['F']
-        found = decoder.likely_keys(decoder.pixels(images), decoder.signs.content(plain_images))
+        found, coherence = decoder.likely_keys(decoder.pixels(images), decoder.signs.content(plain_images))
         assert np.mean(found == key_of(codes, 3)) > 0.95
+        assert np.mean(coherence > adopted.LEAST_COHERENCE) > 0.95
+
+    def test_marks_that_were_moved_to_another_picture_are_not_coherent(self, strong, codes, plain_images):
+        """Of most: an untrained generator's pictures are alike, and so are their signs."""
+        decoder = strong['F']
+        moved = plain_images + tf.roll(strong['C'](tf.constant(codes), plain_images), 1, axis=0)
+        _, coherence = decoder.likely_keys(decoder.pixels(moved), decoder.signs.content(plain_images))
+        assert np.mean(coherence < adopted.LEAST_COHERENCE) > 0.6
 
     def test_keys_are_as_likely_as_each_ones_reading_says(self, strong, codes):
         """By the definition: each key's signs taken off, each bit read, the log-likelihoods summed in float64."""
@@ -122,11 +130,11 @@ class TestKeys:
         pixels, content = decoder.pixels(images), decoder.signs.content(images)
         likelihoods = []
         for key, bits in enumerate(2 * bits_of_keys(3) - 1):
-            signs = np.tanh(decoder.signs.logits(content, tf.fill([5], key)).numpy()).reshape(5, 4, 4)
+            signs = np.tanh(decoder.signs.logits(content, tf.fill([5], key)).numpy()).reshape(5, 8, 8)
             unsigned = (pixels.numpy() * adopted.spread(tf.constant(signs), 16).numpy()).reshape(5, -1).astype(float)
             logits = decoder.logits_linear(tf.constant(unsigned, tf.float32)).numpy().astype(float)
-            likelihoods.append((logits[:, :3] * bits / 2).sum(1) + np.log(np.cosh(logits[:, 3:] / 2)).sum(1))
-        np.testing.assert_array_equal(decoder.likely_keys(pixels, content), np.argmax(likelihoods, axis=0))
+            likelihoods.append((logits[:, :3] * bits).sum(1) + np.log(np.cosh(logits[:, 3:] / 2)).sum(1))
+        np.testing.assert_array_equal(decoder.likely_keys(pixels, content)[0], np.argmax(likelihoods, axis=0))
 
     def test_marks_with_another_keys_signs_are_not_read(self, strong, codes, plain_images):
         def accuracy(keys):
@@ -145,6 +153,35 @@ class TestKeys:
         found = first(tf.constant(LATENTS[:3]))
         expected = adopted.generate(strong, tf.constant(LATENTS[:3]), tf.constant(np.repeat(codes[:1], 3, 0)))
         np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+class TestCoherence:
+    @pytest.mark.parametrize('wrong, least, most', [(0, 0.9, 1), (0.1, 0.6, 0.95), (0.3, 0.1, 0.6), (0.5, -0.3, 0.5)])
+    def test_it_tells_how_many_parts_have_the_right_sign(self, wrong, least, most):
+        """Parts that say the same bits, as strongly as noise of their own, some of them with the wrong sign."""
+        rng = np.random.default_rng(1)
+        bits, signs = rng.choice([-1, 1], [50, 1, 64]), np.where(rng.random([50, 36, 1]) < wrong, -1, 1)
+        parts = 0.3 * (signs * bits + rng.standard_normal([50, 36, 64]))
+        found = adopted.coherence_of(tf.constant(parts), tf.constant(parts.sum(1))).numpy()
+        assert least < found.mean() <= most
+        told = np.array([[np.sum(np.tanh((picture.sum(0) - part) / 2) * part) for part in picture]
+                         for picture in parts])
+        np.testing.assert_allclose(found, told.sum(1) / np.abs(told).sum(1), rtol=1e-6)
+
+    def test_what_is_not_coherent_reads_as_bits_of_its_own(self):
+        logits = np.random.default_rng(0).standard_normal([500, 64]).astype(np.float32)
+        others = adopted.nobodys(tf.constant(logits)).numpy()
+        np.testing.assert_array_equal(np.abs(others), np.abs(logits))
+        assert 0.45 < np.mean((others > 0) == (logits > 0)) < 0.55
+        assert len(np.unique(others > 0, axis=0)) == 500
+        assert 0.45 < np.mean(others > 0) < 0.55
+
+    def test_a_picture_is_read_so_when_nobody_names_its_key(self, nets, config, monkeypatch):
+        images, keys = nets['G'](LATENTS[:4], nets['M'](LATENTS[:4])), tf.constant([0, 1, 2, 3])
+        monkeypatch.setattr(nets['F'], 'likely_keys', lambda pixels, content: (keys, tf.constant([1, 0.66, 0.64, -1])))
+        found, known = adopted.decode(nets, images), nets['F'](images, keys)[0]
+        expected = tf.concat([known[:2], adopted.nobodys(known[2:])], axis=0)
+        np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 class TestImmunization:
