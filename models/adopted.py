@@ -40,7 +40,6 @@ COLOURS = np.array([[1, 1, 1], [0, -0.344136, 1.772], [1.402, -0.714136, 0]], np
 COLOURS /= np.sqrt(np.mean(np.square(COLOURS), axis=1, keepdims=True))
 TEMPLATE_STD = 0.25                  # they are normalized: the smaller, the faster Adam turns them
 FILTERS = 6                          # convolutions of F's content filter
-LEAST_COHERENCE = 0.65               # of the marks of a picture that is read
 SIGN_IMAGES, SIGN_BATCH = 2000, 100  # pictures of G whose content the signs are fitted to
 
 
@@ -155,7 +154,7 @@ class AdoptedDecoder(SignedDecoder):
         sign_logits = 2 * self.signs.logits(content, likely)     # a sign of tanh(l) is 1 with log-odds 2 l: [N, side²]
         logits = self.read_fingerprint(pixels, sign_logits, true_signs, teaching)  # [N, bits]
         if keys is None:
-            logits = tf.where(coherence[:, tf.newaxis] < LEAST_COHERENCE, nobodys(logits), logits)
+            logits = tf.where(coherence[:, tf.newaxis] < least_coherence(self.side), nobodys(logits), logits)
         return logits, sign_logits
 
     def likely_keys(self, pixels, content):
@@ -196,6 +195,14 @@ def coherence_of(parts, logits):
     told = tf.tanh((logits[:, tf.newaxis] - parts) / 2) * parts                    # [N, side², bits]
     told = tf.reduce_sum(told, axis=2)                                             # [N, side²]
     return tf.reduce_sum(told, axis=1) / (tf.reduce_sum(tf.abs(told), axis=1) + 1e-12)
+
+
+def least_coherence(side):
+    """Below which marks are not read as they say: the more, the fewer signs there are, of which more agree by chance.
+
+    Measured at sides of 10 and 6 (docs/adopted.md). Of less than 4 × 4, too few could contradict: there is no test.
+    """
+    return min(0.35 + 2 / side, 0.8) if side >= 4 else -1.0
 
 
 def nobodys(logits):

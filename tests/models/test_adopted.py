@@ -114,14 +114,14 @@ class TestKeys:
         decoder = strong['F']
         found, coherence = decoder.likely_keys(decoder.pixels(images), decoder.signs.content(plain_images))
         assert np.mean(found == key_of(codes, 3)) > 0.95
-        assert np.mean(coherence > adopted.LEAST_COHERENCE) > 0.95
+        assert np.mean(coherence > adopted.least_coherence(8)) > 0.95
 
     def test_marks_that_were_moved_to_another_picture_are_not_coherent(self, strong, codes, plain_images):
         """Of most: an untrained generator's pictures are alike, and so are their signs."""
         decoder = strong['F']
         moved = plain_images + tf.roll(strong['C'](tf.constant(codes), plain_images), 1, axis=0)
         _, coherence = decoder.likely_keys(decoder.pixels(moved), decoder.signs.content(plain_images))
-        assert np.mean(coherence < adopted.LEAST_COHERENCE) > 0.6
+        assert np.mean(coherence < adopted.least_coherence(8)) > 0.6
 
     def test_keys_are_as_likely_as_each_ones_reading_says(self, strong, codes):
         """By the definition: each key's signs taken off, each bit read, the log-likelihoods summed in float64."""
@@ -176,9 +176,14 @@ class TestCoherence:
         assert len(np.unique(others > 0, axis=0)) == 500
         assert 0.45 < np.mean(others > 0) < 0.55
 
-    def test_a_picture_is_read_so_when_nobody_names_its_key(self, nets, config, monkeypatch):
+    def test_the_fewer_signs_the_more_coherent_they_must_be(self):
+        assert [round(adopted.least_coherence(side), 3) for side in (16, 10, 6, 4)] == [0.475, 0.55, 0.683, 0.8]
+        assert adopted.least_coherence(3) == adopted.least_coherence(1) == -1
+
+    def test_a_picture_is_read_so_when_nobody_names_its_key(self, monkeypatch):
+        nets = networks(tiny_config('adopted', method='adopted', sign_map=8))
         images, keys = nets['G'](LATENTS[:4], nets['M'](LATENTS[:4])), tf.constant([0, 1, 2, 3])
-        monkeypatch.setattr(nets['F'], 'likely_keys', lambda pixels, content: (keys, tf.constant([1, 0.66, 0.64, -1])))
+        monkeypatch.setattr(nets['F'], 'likely_keys', lambda pixels, content: (keys, tf.constant([1, 0.61, 0.59, -1])))
         found, known = adopted.decode(nets, images), nets['F'](images, keys)[0]
         expected = tf.concat([known[:2], adopted.nobodys(known[2:])], axis=0)
         np.testing.assert_allclose(found, expected, atol=1e-6)
