@@ -160,7 +160,7 @@ def list_command(args):
             print(json.dumps({**record, 'code': codes[user.name]} if args.codes else record))
         else:
             state = f'revoked {user.revoked_at} {printable(user.reason or "")}'.strip() if user.revoked_at else 'active'
-            print(f'{user.name:20}  issued {user.issued_at}  sha256 {user.digest[:16]}…  {state}')
+            print(f'{user.name:20}  issued {user.issued_at}  {instance_commands.digests(user)}  {state}')
     if not users and not args.json:
         print('no users yet')
 

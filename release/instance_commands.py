@@ -1,8 +1,9 @@
 """Instances on the command line: issue, self-test, write again, sign, verify, serve."""
 import argparse
+import os
 from typing import Any
 
-from dnnlib.util import Log, UsageError, UserError, progress, sha256_folder
+from dnnlib.util import Log, UsageError, UserError, progress, sha256_file, sha256_folder
 from release import books
 from release.instance_flags import SELF_TEST
 
@@ -62,14 +63,19 @@ def issue(args: argparse.Namespace, names: list[str]) -> None:
     num_bits = snapshot.config.fingerprint_bits
     for name in progress(left, desc='issue', unit='instance'):
         made = issuer(name, args.user)
-        log(f'issued {name}: {made.folder}  sha256 {made.digest[:16]}…  ({num_bits} bits, snapshot {snapshot.kimg} '
-            f'kimg); {"; ".join(_tests(made))}')
+        log(f'issued {name}: {made.folder}  {digests(made)}  ({num_bits} bits, snapshot {snapshot.kimg} kimg); '
+            f'{"; ".join(_tests(made))}')
     if args.names:
         print(f'{args.names}: {len(left)} issued, {len(names) - len(left)} had an instance already')
     codes = next(model['codes'] for model in registry.models() if model['model_digest'] == snapshot.digest)
     print(f'to attribute an image, {bits_needed(num_bits, codes, RATE)}')
     for line in books.crowded_models(registry):
         print(line)
+
+
+def digests(made: Any) -> str:
+    """The beginnings of the sha256s of an Issued, or of an Instance."""
+    return f'sha256 {made.digest[:16]}…' + (f', as ONNX {made.onnx_digest[:16]}…' if made.onnx_digest else '')
 
 
 def _tests(made):
@@ -83,29 +89,31 @@ def _tests(made):
 
 
 def selftest_command(args: argparse.Namespace) -> int:
-    """Tests folders. Returns 1 unless all of their fingerprints read."""
+    """Tests folders and ONNX files. Returns 1 unless all of their fingerprints read."""
     registry = books.open_registry(args)
     found = [_instance_of(registry, folder) for folder in args.folder]
-    from release.selftest import drawn, self_test
+    from release.onnx_files import onnx_pictures
+    from release.selftest import drawn, latents, self_test
     from training.snapshot import find_released
     models: dict[str, Any] = {}
     passed = True
     for folder, instance in zip(args.folder, found):
         digest = instance.model_digest
-        models[digest] = models.get(digest) or find_released(args.run, digest).model()
-        test = self_test(drawn(folder), models[digest], registry.code(instance.name))
+        model = models[digest] = models.get(digest) or find_released(args.run, digest).model()
+        images = onnx_pictures(folder, latents(model.latent_dim)) if os.path.isfile(folder) else drawn(folder)
+        test = self_test(images, model, registry.code(instance.name))
         passed = passed and test.passed
         print(f'{folder} ({instance.name}): {test.summary}; {"reads" if test.passed else "DOES NOT READ"}')
     return 0 if passed else 1
 
 
-def _instance_of(registry, folder):
-    """The issued Instance whose files these are."""
-    digest = sha256_folder(folder)
-    instance = next((one for one in registry.list() if one.digest == digest), None)
+def _instance_of(registry, path):
+    """The issued Instance whose folder or ONNX file this is."""
+    digest = sha256_file(path) if os.path.isfile(path) else sha256_folder(path)
+    instance = next((one for one in registry.list() if digest in (one.digest, one.onnx_digest)), None)
     if instance is None:
-        raise UserError(f'{folder} is of no instance in {registry.location}, or was changed; name a folder as it was '
-                        'issued, such as instances/alice/1')
+        raise UserError(f'{path} is of no instance in {registry.location}, or was changed; name a folder as it was '
+                        'issued, such as instances/alice/1, or an ONNX file, such as instances/alice/1.onnx')
     return instance
 
 
@@ -121,7 +129,8 @@ def reissue_command(args: argparse.Namespace) -> None:
             issuer = Issuer(args.run, registry, args.out, find_released(args.run, instance.model_digest),
                             hand_over(args))
         made = issuer.again(instance)
-        print(f'wrote {instance.name} again: {made.folder}  sha256 {made.digest[:16]}…, as issued')
+        first = ', its first ONNX file' if made.onnx_digest and not instance.onnx_digest else ''
+        print(f'wrote {instance.name} again: {made.folder}  {digests(made)}, as issued{first}')
 
 
 def _issued(registry, name):

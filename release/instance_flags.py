@@ -46,8 +46,8 @@ def _add_reissue(commands, run, registry):
     test = commands.add_parser('selftest', help='check that the fingerprint of an issued folder can be read',
                                description='Draws from the folder, saves PNG and JPEG, and reads them as attribute '
                                'does. Exit code 1 if the fingerprint does not read at 1e-6 from PNG.')
-    test.add_argument('folder', metavar='FOLDER', nargs='+', help='of an instance, such as instances/alice/1; the '
-                      'registry knows whose it is by its digest')
+    test.add_argument('folder', metavar='FOLDER', nargs='+', help='of an instance, such as instances/alice/1, or an '
+                      'ONNX file beside it; the registry knows whose it is by its digest')
     again = commands.add_parser('reissue', help='write an instance again that got lost: the same bytes, or nothing',
                                 description='Makes OUT/NAME/1 anew from the code in the registry, and holds it to the '
                                 'digest in the ledger.')

@@ -12,7 +12,7 @@ from typing import Optional
 import numpy as np
 
 from dnnlib.images import to_uint8
-from dnnlib.util import INCOMPLETE, UserError, atomic_folder, sha256_folder
+from dnnlib.util import INCOMPLETE, UserError, atomic_folder, sha256_file, sha256_folder
 from fingerprints.instances import Form, Instance
 from fingerprints.registry import Registry, check_name
 from metrics.similarity import psnr, squared_error
@@ -52,7 +52,7 @@ class HandOver:
 class Issued:
     """An instance that was written: its folder, the folder's sha256, and the self-test it passed, if there was one.
 
-    onnx_test: of its ONNX file.
+    onnx_test, onnx_digest: of its ONNX file, if there is one.
     float16: whether its weights are stored so; psnr: then, in dB, of its self-test's pictures to those of the same
         numbers in float32; None if they are equal.
     """
@@ -60,6 +60,7 @@ class Issued:
     digest: str
     test: Optional[SelfTest] = None
     onnx_test: Optional[SelfTest] = None
+    onnx_digest: str = ''
     float16: bool = False
     psnr: Optional[float] = None
 
@@ -116,11 +117,13 @@ class Issuer:
         keep_released(self.run_dir, self.snapshot)  # before the registry knows of the model, and asks the run for it
         with self.registry.issue(name, self.snapshot.digest, num_bits, user, form) as issued:
             with self._written(name, issued.code, form, target) as made:
-                issued.digest, issued.instance = made.digest, made.folder
+                issued.digest, issued.instance, issued.onnx_digest = made.digest, made.folder, made.onnx_digest
         return made
 
     def again(self, instance: Instance) -> Issued:
         """Writes an issued instance's folder anew, from the code in the registry: the same bytes, or nothing.
+
+        So is its ONNX file, if that is asked for. The first one of an instance issued without is entered.
 
         Raises:
             UserError: an existing folder, an instance of another model, or bytes that are not those of the ledger.
@@ -132,11 +135,21 @@ class Issuer:
         if os.path.exists(target):
             raise self._taken(target)
         with self._written(instance.name, self.registry.code(instance.name), instance.form, target) as made:
-            if made.digest != instance.digest:
-                raise UserError(f'{instance.name} comes out with the sha256 {made.digest[:16]}…, not as issued with '
-                                f'{instance.digest[:16]}…; give the --model-name and --licence of then, and take the '
-                                'same processor and versions, or issue a new instance')
+            self._check_same(made, instance)
+            if made.onnx_digest and not instance.onnx_digest:  # before it is in place: killed here, it is made again
+                self.registry.record_onnx(instance.name, made.onnx_digest)
         return made
+
+    def _check_same(self, made, instance):
+        """Raises UserError unless what was made is what the ledger has the digests of."""
+        if made.digest != instance.digest:
+            raise UserError(f'{instance.name} comes out with the sha256 {made.digest[:16]}…, not as issued with '
+                            f'{instance.digest[:16]}…; give the --model-name and --licence of then, and take the '
+                            'same processor and versions, or issue a new instance')
+        if made.onnx_digest and instance.onnx_digest not in ('', made.onnx_digest):
+            raise UserError(f'the ONNX file of {instance.name} comes out with the sha256 {made.onnx_digest[:16]}…, not '
+                            f'as issued with {instance.onnx_digest[:16]}…; take the same versions of tf2onnx and '
+                            'TensorFlow, or leave --onnx out')
 
     def _finish(self, name, user, target):
         """Enters the instance of a command that was killed when its folder was in place, but not in the ledger yet.
@@ -148,11 +161,12 @@ class Issuer:
         expected = (name, user, self.snapshot.digest, self.hand_over.form)
         if found and (found.name, found.user, found.model_digest, found.form) == expected:
             digest, code = sha256_folder(folder), self.registry.code(name)
-            known = {VERSION + ending for ending in ('', SUFFIX, ONNX, ONNX + SUFFIX)}
+            onnx = (ONNX, ONNX + SUFFIX) if self.hand_over.onnx else ()  # else there must be none: it is not entered
+            known = {VERSION + ending for ending in ('', SUFFIX, *onnx)}
             if known.issuperset(os.listdir(target)) and self._digest_again(code, found.form, target) == digest:
                 made = self._completed(name, code, found.form, folder)  # it may have been asked for less
                 set_times(target)
-                self.registry.finish(found, digest, folder)
+                self.registry.finish(found, digest, folder, made.onnx_digest)
                 return made
         raise self._taken(target)
 
@@ -212,6 +226,7 @@ class Issuer:
                 made = dataclasses.replace(made, psnr=psnr(squared_error(images, exact)))
         if self.hand_over.onnx:
             self.hand_over.onnx(folder, folder + ONNX)
+            made = dataclasses.replace(made, onnx_digest=sha256_file(folder + ONNX))
             if self.hand_over.required:
                 images = onnx_pictures(folder + ONNX, given)
                 made = dataclasses.replace(made, onnx_test=self._tested(f'{name} as ONNX', code, images))
