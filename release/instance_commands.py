@@ -1,7 +1,8 @@
 """Instances on the command line: issue, self-test, write again, sign, verify, serve."""
 import argparse
+import dataclasses
 import os
-from typing import Any
+from typing import Any, Optional
 
 from dnnlib.util import Log, UsageError, UserError, progress, sha256_file, sha256_folder
 from release import books
@@ -31,8 +32,8 @@ def hand_over(args: argparse.Namespace) -> Any:
                     Form(args.noise_seed, args.float16))
 
 
-def wanted(args: argparse.Namespace) -> list[str]:
-    """The names to issue to, whoever has an instance already.
+def wanted(args: argparse.Namespace) -> dict[str, Optional[int]]:
+    """{name to issue to, whoever has an instance already: the noise seed that the file has for it, or None}.
 
     Raises UsageError without any or with one twice, and UserError for one that can't be a user's.
     """
@@ -44,11 +45,11 @@ def wanted(args: argparse.Namespace) -> list[str]:
         check_name(name)
     if len({name.lower() for name in args.name}) < len(args.name):
         raise UsageError('the same name twice; every user has one instance')
-    return read_names(args.names) if args.names else args.name
+    return read_names(args.names) if args.names else dict.fromkeys(args.name)
 
 
-def issue(args: argparse.Namespace, names: list[str]) -> None:
-    """Issues to all of `names`; with --names, to those who have no instance yet."""
+def issue(args: argparse.Namespace, names: dict[str, Optional[int]]) -> None:
+    """Issues to all of `names`, which `wanted` returned; with --names, to those who have no instance yet."""
     from release.issue import Issuer, issuing_snapshot  # here, since it takes seconds to import
     from release.names import check_distinct
     from release.results import bits_needed
@@ -58,15 +59,19 @@ def issue(args: argparse.Namespace, names: list[str]) -> None:
     known = [user.name for user in registry.list()]
     check_distinct(names, known)
     issued = {name.lower() for name in known} if args.names else set()
-    left = [name for name in names if name.lower() not in issued]
+    forms = {name: handing.form if seed is None else dataclasses.replace(handing.form, noise_seed=seed)
+             for name, seed in names.items() if name.lower() not in issued}
     issuer, log = Issuer(args.run, registry, args.out, snapshot, handing), Log()  # prints above the progress bar
+    seeded = [form for form in forms.values() if form.noise_seed is not None]
+    if seeded:
+        issuer.check(seeded[0])  # before the first of all is issued
     num_bits = snapshot.config.fingerprint_bits
-    for name in progress(left, desc='issue', unit='instance'):
-        made = issuer(name, args.user)
+    for name, form in progress(forms.items(), desc='issue', unit='instance'):
+        made = issuer(name, args.user, form)
         log(f'issued {name}: {made.folder}  {digests(made)}  ({num_bits} bits, snapshot {snapshot.kimg} kimg); '
             f'{"; ".join(_tests(made))}')
     if args.names:
-        print(f'{args.names}: {len(left)} issued, {len(names) - len(left)} had an instance already')
+        print(f'{args.names}: {len(forms)} issued, {len(names) - len(forms)} had an instance already')
     codes = next(model['codes'] for model in registry.models() if model['model_digest'] == snapshot.digest)
     print(f'to attribute an image, {bits_needed(num_bits, codes, RATE)}')
     for line in books.crowded_models(registry):

@@ -12,7 +12,8 @@ def add_issue_flags(issue: Any) -> None:
                        'PNG and JPEG, read them back, and refuse an instance whose fingerprint does not read at 1e-6 '
                        'from PNG (the default); jpeg: from JPEG too; false: do not test')
     issue.add_argument('--noise-seed', type=int, metavar='N', help="draw fixed noise images of the instance's own from "
-                       "this number, instead of the model's: small details, strands of hair say, then lie otherwise")
+                       "this number, instead of the model's: small details, strands of hair say, then lie otherwise. "
+                       'With --names, for those whose cell in a column "noise_seed" is empty')
     issue.add_argument('--float16', action='store_true', help='store the weights in 16 bits, which halves the file; '
                        'all is computed in float32')
     _add_card_flags(issue)

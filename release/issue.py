@@ -38,7 +38,7 @@ class HandOver:
     model_name, licence: for its card.
     signer: signs its folder, and its ONNX file; None: they are not signed.
     onnx: writes it as an ONNX file too; None: not.
-    form: what a new one differs in from others; an issued one keeps its own.
+    form: what a new one differs in from others, unless it is given its own; an issued one keeps its own.
     """
     required: tuple[str, ...] = ()
     model_name: str = MODEL_NAME
@@ -92,10 +92,14 @@ class Issuer:
             raise UserError(f'{run_dir}: the snapshot at {self.snapshot.kimg} kimg draws the same pictures for any '
                             'fingerprint, so that no instance could be told from another; issue from a later one or '
                             'another run')
-        if self.hand_over.form.noise_seed is not None:  # before anything is reserved
-            self._bake(np.zeros(self.snapshot.config.fingerprint_bits, np.uint8), self.hand_over.form)
+        self.check(self.hand_over.form)
 
-    def __call__(self, name: str, user: Optional[str] = None) -> Issued:
+    def check(self, form: Form) -> None:
+        """Raises UserError if no instance can have this form; else it does once something is reserved."""
+        if form.noise_seed is not None:
+            self._bake(np.zeros(self.snapshot.config.fingerprint_bits, np.uint8), form)
+
+    def __call__(self, name: str, user: Optional[str] = None, form: Optional[Form] = None) -> Issued:
         """Issues one user's instance into OUT/NAME/1 and enters it into the registry.
 
         The registry reserves the name and the code first, and no lock is held while the instance is made. A failure,
@@ -106,14 +110,15 @@ class Issuer:
         Args:
             name: the instance's, also the folder's: the user's own for their only one.
             user: whose the instance is, if not called the same.
+            form: what it differs in from others, if not `hand_over`'s.
 
         Raises:
             UserError: a bad or taken name, an existing folder, or a fingerprint that does not read.
         """
-        target = self._target(name)
+        target, form = self._target(name), form or self.hand_over.form
         if os.path.exists(target):  # before anything is reserved
-            return self._finish(name, user or name, target)
-        form, num_bits = self.hand_over.form, self.snapshot.config.fingerprint_bits
+            return self._finish(name, user or name, form, target)
+        num_bits = self.snapshot.config.fingerprint_bits
         keep_released(self.run_dir, self.snapshot)  # before the registry knows of the model, and asks the run for it
         with self.registry.issue(name, self.snapshot.digest, num_bits, user, form) as issued:
             with self._written(name, issued.code, form, target) as made:
@@ -151,14 +156,14 @@ class Issuer:
                             f'as issued with {instance.onnx_digest[:16]}…; take the same versions of tf2onnx and '
                             'TensorFlow, or leave --onnx out')
 
-    def _finish(self, name, user, target):
+    def _finish(self, name, user, form, target):
         """Enters the instance of a command that was killed when its folder was in place, but not in the ledger yet.
 
         That the folder holds the reserved code is seen by writing it again: the bytes depend on code, model and card
         alone.
         """
         found, folder = self.registry.unfinished(name), os.path.join(target, VERSION)
-        expected = (name, user, self.snapshot.digest, self.hand_over.form)
+        expected = (name, user, self.snapshot.digest, form)
         if found and (found.name, found.user, found.model_digest, found.form) == expected:
             digest, code = sha256_folder(folder), self.registry.code(name)
             onnx = (ONNX, ONNX + SUFFIX) if self.hand_over.onnx else ()  # else there must be none: it is not entered
