@@ -148,8 +148,8 @@ def _issued(registry, name):
 def signing_key_command(args: argparse.Namespace) -> None:
     """Makes a key."""
     from release.signing import make_key
-    make_key(args.file)
-    print(f'keep {args.file} apart from the registry, and publish {args.file}.pub')
+    is_new = make_key(args.file)
+    print(f'{"" if is_new else books.KEY_KEPT}keep {args.file} apart from the registry, and publish {args.file}.pub')
 
 
 def verify_instance_command(args: argparse.Namespace) -> None:

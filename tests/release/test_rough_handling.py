@@ -1,4 +1,5 @@
 """All scripts as they are handled: nothing of the owner's is lost, whatever breaks off."""
+import base64
 import hashlib
 import json
 import os
@@ -11,6 +12,8 @@ import time
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from PIL import Image
 
 import dataset_tool
@@ -336,6 +339,58 @@ def test_a_file_is_there_as_a_whole_or_not_at_all(place, released, words, number
     assert all('.incomplete' in name and code < 0 for name in new), new
     assert call('run_release.py', *words.split()) in (0, 1, 3)
     assert not [name for name in tree(place) if '.incomplete' in name]
+
+
+ENDED_BETWEEN = '''
+import os, runpy, signal, sys
+number, change, done = int(sys.argv.pop(1)), os.chmod, []
+def chmod(*what):  # the first file is in place, the second one is about to be
+    if done:
+        os.kill(os.getpid(), number)
+    done.append(change(*what))
+os.chmod = chmod
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name='__main__')
+'''
+
+
+@pytest.mark.parametrize('number, code', [(signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+@pytest.mark.parametrize('words', ['signing-key made', 'key made --name=example.com/books'])
+def test_a_key_without_its_public_half_gets_it_by_the_same_command(place, capsys, words, number, code):
+    script = os.path.join(ROOT, 'run_release.py')
+    done = subprocess.run([sys.executable, '-c', ENDED_BETWEEN, str(int(number)), script, *words.split()], text=True,
+                          capture_output=True, env={**os.environ, 'PYTHONPATH': ROOT})
+    assert done.returncode == code, done
+    assert os.path.exists('made') and not os.path.exists('made.pub')  # never the half of a key that there is not
+    before = open('made').read()
+    assert call('run_release.py', *words.split()) == 0
+    assert 'the key was there already, without its public half; keep made apart' in capsys.readouterr().out
+    assert open('made').read() == before and open('made.pub').read() == public_half(before)
+    assert os.stat('made').st_mode & 0o077 == 0 and not [name for name in tree(place) if '.incomplete' in name]
+    assert call('run_release.py', *words.split()) == 1
+    os.remove('made')  # whoever keeps the key elsewhere has only the public half here
+    kept = open('made.pub').read()
+    assert call('run_release.py', *words.split()) == 1
+    assert open('made.pub').read() == kept and not os.path.exists('made')
+
+
+def public_half(text):
+    """Of a key in PEM, as OpenSSL has it; of a note's, by the Ed25519 of cryptography."""
+    if text.startswith('-----'):
+        return subprocess.run(['openssl', 'pkey', '-pubout'], input=text, capture_output=True, text=True).stdout
+    name, _, seed = text[len('PRIVATE+KEY+'):].strip().split('+', 2)
+    key = Ed25519PrivateKey.from_private_bytes(base64.b64decode(seed)[1:]).public_key()
+    data = b'\1' + key.public_bytes(Encoding.Raw, PublicFormat.Raw)
+    identity = hashlib.sha256(f'{name}\n'.encode() + data).hexdigest()[:8]
+    return f'{name}+{identity}+{base64.b64encode(data).decode()}\n'
+
+
+def test_a_key_of_another_name_or_kind_is_not_completed(place):
+    assert call('run_release.py', 'key', 'made', '--name=example.com/books') == 0
+    os.remove('made.pub')
+    assert call('run_release.py', 'key', 'made', '--name=example.com/others') == 1
+    assert call('run_release.py', 'signing-key', 'made') == 1
+    assert not os.path.exists('made.pub')
 
 
 @pytest.fixture
