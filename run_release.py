@@ -161,7 +161,8 @@ def list_command(args):
             print(json.dumps({**record, 'code': codes[user.name]} if args.codes else record))
         else:
             state = f'revoked {user.revoked_at} {printable(user.reason or "")}'.strip() if user.revoked_at else 'active'
-            print(f'{user.name:20}  issued {user.issued_at}  {instance_commands.digests(user)}  {state}')
+            digests = instance_commands.digests(user.digest, user.onnx_digests)
+            print(f'{user.name:20}  issued {user.issued_at}  {digests}  {state}')
     if not users and not args.json:
         print('no users yet')
 

@@ -90,25 +90,11 @@ def about_reserved(state: State, kind: str, fields: dict[str, Any]) -> Draft:
     return kind, fields
 
 
-def about_no_onnx(state: State, location: str, kind: str, fields: dict[str, Any]) -> Draft:
-    """The draft of an event about an instance that was issued, without an ONNX file. Raises UserError if none is."""
-    instance = state.find(fields['name'])
-    if instance is None or instance.issued_at is None:
-        raise _unknown(location, fields)
-    if instance.onnx_digest:
-        raise UserError(f'{location} holds the sha256 of an ONNX file of {instance.name!r} already; write that one')
-    return kind, {**fields, 'name': instance.name}
-
-
-def _unknown(location, fields):
-    return UserError(f'{location} knows no user {fields["name"]!r}; list the registry to see the names')
-
-
-def about_issued(state: State, location: str, kind: str, fields: dict[str, Any]) -> Draft:
+def about_issued(state: State, location: str, kind: str, fields: dict[str, Any], may_be_revoked: bool = False) -> Draft:
     """The draft of an event about an issued instance. Raises UserError if there is none, or it is revoked."""
     instance = state.find(fields['name'])
     if instance is None or instance.state in (RESERVED, ABANDONED):
-        raise _unknown(location, fields)
-    if instance.state == REVOKED:
+        raise UserError(f'{location} knows no user {fields["name"]!r}; list the registry to see the names')
+    if instance.state == REVOKED and not may_be_revoked:
         raise UserError(f'{instance.name!r} was revoked already, on {instance.revoked_at}')
     return kind, {**fields, 'name': instance.name}

@@ -61,8 +61,8 @@ class Instance:
     id: the number of the event that reserved its code. name: its own, and its folder's; 'NAME#id' once abandoned.
     user: whose it is. model_digest: of the snapshot it came from. state: 'reserved', 'issued', 'revoked', or
     'abandoned' (its export failed or was killed; its code still counts, since parts may have got out).
-    digest: the sha256 of its folder. location: that folder when it was issued. onnx_digest: the sha256 of its ONNX
-    file; empty if none was handed over, or by a program that did not record it. Times are UTC, ISO 8601.
+    digest: the sha256 of its folder. location: that folder when it was issued. onnx_digests: the sha256s of its ONNX
+    files, but for those of programs that did not record them. Times are UTC, ISO 8601.
     known_at: when the owner knew of the misuse that asks for its revocation. form: what it differs in from others.
     """
     id: int
@@ -78,7 +78,7 @@ class Instance:
     revoked_at: Optional[str] = None
     reason: Optional[str] = None
     form: Form = Form()
-    onnx_digest: str = ''
+    onnx_digests: tuple[str, ...] = ()
 
     @property
     def revocation_deadline(self) -> Optional[str]:
@@ -196,13 +196,14 @@ class State:
         instance = self._open(fields)
         instance.state, instance.issued_at = ISSUED, _when(event)
         instance.digest, instance.location = _text(fields, 'digest'), _text(fields, 'location')
-        instance.onnx_digest = _text({'onnx_digest': '', **fields}, 'onnx_digest')
+        if 'onnx_digest' in fields:
+            instance.onnx_digests = (_text(fields, 'onnx_digest'),)
 
     def _onnx_issued(self, event, fields):
         instance = self.find(fields['name'])
-        if instance is None or instance.issued_at is None or instance.onnx_digest:
-            raise Contradiction(f'{fields["name"]!r} has no issued instance without an ONNX file')
-        instance.onnx_digest = _text(fields, 'onnx_digest')
+        if instance is None or instance.issued_at is None:
+            raise Contradiction(f'{fields["name"]!r} was never issued')
+        instance.onnx_digests += (_text(fields, 'onnx_digest'),)
 
     def _abandoned(self, event, fields):
         instance = self._open(fields)

@@ -18,7 +18,6 @@ from fingerprints.codes import check_num_bits, code_to_text, draw_distant_code, 
 from fingerprints.drafts import (
     abandoned_draft,
     about_issued,
-    about_no_onnx,
     about_reserved,
     last_model,
     model_draft,
@@ -185,12 +184,12 @@ class Registry(Store):
         self._enter(reservation.name, reservation.id, digest, instance, onnx_digest)
 
     def record_onnx(self, name: str, onnx_digest: str) -> None:
-        """Records the sha256 of an ONNX file that is made of an instance issued without one, revoked or not.
+        """Records the sha256 of an ONNX file that is made of an issued instance, revoked or not.
 
-        Raises UserError if there is no such instance, or the ledger holds the digest of its ONNX file already.
+        Raises UserError if there is no such instance.
         """
         fields = {'name': name, 'onnx_digest': onnx_digest}
-        self._append(lambda state: [about_no_onnx(state, self.location, 'onnx_issued', fields)])
+        self._append(lambda state: [about_issued(state, self.location, 'onnx_issued', fields, may_be_revoked=True)])
 
     def abandon(self, name: str, reason: str = 'its command was killed') -> None:
         """Frees a name that a killed command on another machine has reserved. Its code still counts in `codes`.

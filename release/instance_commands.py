@@ -2,6 +2,7 @@
 import argparse
 import dataclasses
 import os
+from collections.abc import Iterable
 from typing import Any, Optional
 
 from dnnlib.util import Log, UsageError, UserError, progress, sha256_file, sha256_folder
@@ -68,8 +69,8 @@ def issue(args: argparse.Namespace, names: dict[str, Optional[int]]) -> None:
     num_bits = snapshot.config.fingerprint_bits
     for name, form in progress(forms.items(), desc='issue', unit='instance'):
         made = issuer(name, args.user, form)
-        log(f'issued {name}: {made.folder}  {digests(made)}  ({num_bits} bits, snapshot {snapshot.kimg} kimg); '
-            f'{"; ".join(_tests(made))}')
+        log(f'issued {name}: {made.folder}  {digests(made.digest, [made.onnx_digest])}  ({num_bits} bits, snapshot '
+            f'{snapshot.kimg} kimg); {"; ".join(_tests(made))}')
     if args.names:
         print(f'{args.names}: {len(forms)} issued, {len(names) - len(forms)} had an instance already')
     codes = next(model['codes'] for model in registry.models() if model['model_digest'] == snapshot.digest)
@@ -78,9 +79,9 @@ def issue(args: argparse.Namespace, names: dict[str, Optional[int]]) -> None:
         print(line)
 
 
-def digests(made: Any) -> str:
-    """The beginnings of the sha256s of an Issued, or of an Instance."""
-    return f'sha256 {made.digest[:16]}…' + (f', as ONNX {made.onnx_digest[:16]}…' if made.onnx_digest else '')
+def digests(folder: str, onnx: Iterable[str]) -> str:
+    """The beginnings of the sha256s of a folder, and of its ONNX files but for those that are empty."""
+    return f'sha256 {folder[:16]}…' + ''.join(f', as ONNX {digest[:16]}…' for digest in onnx if digest)
 
 
 def _tests(made):
@@ -115,7 +116,7 @@ def selftest_command(args: argparse.Namespace) -> int:
 def _instance_of(registry, path):
     """The issued Instance whose folder or ONNX file this is."""
     digest = sha256_file(path) if os.path.isfile(path) else sha256_folder(path)
-    instance = next((one for one in registry.list() if digest in (one.digest, one.onnx_digest)), None)
+    instance = next((one for one in registry.list() if digest in (one.digest, *one.onnx_digests)), None)
     if instance is None:
         raise UserError(f'{path} is of no instance in {registry.location}, or was changed; name a folder as it was '
                         'issued, such as instances/alice/1, or an ONNX file, such as instances/alice/1.onnx')
@@ -134,8 +135,8 @@ def reissue_command(args: argparse.Namespace) -> None:
             issuer = Issuer(args.run, registry, args.out, find_released(args.run, instance.model_digest),
                             hand_over(args))
         made = issuer.again(instance)
-        first = ', its first ONNX file' if made.onnx_digest and not instance.onnx_digest else ''
-        print(f'wrote {instance.name} again: {made.folder}  {digests(made)}, as issued{first}')
+        entered = f'; its ONNX file {made.onnx_digest[:16]}… is in the ledger now' if made.onnx_digest else ''
+        print(f'wrote {instance.name} again: {made.folder}  sha256 {made.digest[:16]}…, as issued{entered}')
 
 
 def _issued(registry, name):

@@ -128,7 +128,7 @@ class Issuer:
     def again(self, instance: Instance) -> Issued:
         """Writes an issued instance's folder anew, from the code in the registry: the same bytes, or nothing.
 
-        So is its ONNX file, if that is asked for. The first one of an instance issued without is entered.
+        An ONNX file, if that is asked for, has other bytes every time, so that each one is entered.
 
         Raises:
             UserError: an existing folder, an instance of another model, or bytes that are not those of the ledger.
@@ -140,21 +140,13 @@ class Issuer:
         if os.path.exists(target):
             raise self._taken(target)
         with self._written(instance.name, self.registry.code(instance.name), instance.form, target) as made:
-            self._check_same(made, instance)
-            if made.onnx_digest and not instance.onnx_digest:  # before it is in place: killed here, it is made again
+            if made.digest != instance.digest:
+                raise UserError(f'{instance.name} comes out with the sha256 {made.digest[:16]}…, not as issued with '
+                                f'{instance.digest[:16]}…; give the --model-name and --licence of then, and take the '
+                                'same processor and versions, or issue a new instance')
+            if made.onnx_digest:  # before it is in place: whatever ends this command here, no file is out unknown
                 self.registry.record_onnx(instance.name, made.onnx_digest)
         return made
-
-    def _check_same(self, made, instance):
-        """Raises UserError unless what was made is what the ledger has the digests of."""
-        if made.digest != instance.digest:
-            raise UserError(f'{instance.name} comes out with the sha256 {made.digest[:16]}…, not as issued with '
-                            f'{instance.digest[:16]}…; give the --model-name and --licence of then, and take the '
-                            'same processor and versions, or issue a new instance')
-        if made.onnx_digest and instance.onnx_digest not in ('', made.onnx_digest):
-            raise UserError(f'the ONNX file of {instance.name} comes out with the sha256 {made.onnx_digest[:16]}…, not '
-                            f'as issued with {instance.onnx_digest[:16]}…; take the same versions of tf2onnx and '
-                            'TensorFlow, or leave --onnx out')
 
     def _finish(self, name, user, form, target):
         """Enters the instance of a command that was killed when its folder was in place, but not in the ledger yet.
