@@ -398,13 +398,13 @@ def disk(place):
     """Mounts a file system that is full, or one that is read-only, at PLACE/disk."""
     mounted = []
 
-    def mount(options):
+    def mount(options, fill=True):
         os.makedirs('disk', exist_ok=True)
         done = subprocess.run(['mount', '-t', 'tmpfs', '-o', options, 'none', 'disk'], capture_output=True, text=True)
         if done.returncode:
             pytest.skip(f'a file system cannot be mounted here: {done.stderr.strip()}')
         mounted.append(str(place / 'disk'))
-        if options != 'ro':
+        if fill and options != 'ro':
             with pytest.raises(OSError), open('disk/filler', 'wb', buffering=0) as file:
                 while True:
                     file.write(bytes(1024))
@@ -444,7 +444,26 @@ def test_a_disk_that_takes_nothing_is_told_in_one_line(place, disk, words, optio
         module.main(module.make_parser().parse_args(words[1:]))
     line = str(caught.value) if isinstance(caught.value, UserError) else cli.refused(caught.value)
     assert re.search(reason, line) and '\n' not in line, line
+    assert 'disk/' in line or 'run/metrics.jsonl' in line, line  # which file, or folder, is told
     left = {one for one, digest in tree('disk').items() if before.get(one) != digest}
     assert left <= {'instances', 'new.sqlite', 'trained', 'trained/.lock0', 'pictures', 'metrics.jsonl',
                     'grown', 'serving'}, left
     assert [user.name for user in Registry('registry.sqlite').list()] == ['alice']
+
+
+@pytest.mark.parametrize('size, words, named', [
+    ('24k', (*ISSUE, '--out=disk/instances'), 'disk/instances/zoe'),
+    ('24k', (*TRAIN, '--run-dir=disk/trained'), 'disk/trained/'),
+    ('120k', (*TRAIN, '--run-dir=disk/trained'), 'disk/trained/'),
+    ('320k', ('run_release.py', 'issue', 'zoe', '--run=disk/run', UNTESTED), 'disk/run/released/')])
+def test_a_disk_that_fills_up_is_told_with_the_file(place, disk, size, words, named):
+    """Room for the first files, and for some of the next: of an instance, of a training, of a run's released model."""
+    assert call('dataset_tool.py', 'photos', '--resolution=16', '--eval-fraction=0') == 0
+    disk(f'size={size}', fill=False)
+    if named.startswith('disk/run'):
+        shutil.copytree('run', 'disk/run')
+    module = SCRIPTS[words[0]]
+    with pytest.raises(Exception) as caught:
+        module.main(module.make_parser().parse_args(words[1:]))
+    line = cli.refused(caught.value)
+    assert line and named in line and 'No space left on device; make room' in line and '\n' not in line, line
