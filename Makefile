@@ -9,6 +9,8 @@ LANE = from dnnlib import lanes; print(lanes
 DEMO_FLAGS ?=
 TEST_FLAGS ?=
 WORKERS ?= 2
+# Of setup.py, for a virtual environment that is not there yet: EXTRAS=test,beam tests attribute-beam too.
+EXTRAS ?= test
 JAX ?= jax==0.10.2
 
 .PHONY: help install demo test lint ops jax clean
@@ -27,7 +29,7 @@ $(VENV)/.installed: setup.py constraints.txt constraints-3.12.txt
 	@test -x $(BIN)/python || { \
 		echo "Making $(VENV) with $(PYTHON) and TensorFlow $$($(PYTHON) -c '$(LANE).TENSORFLOW)') (about a minute; make PYTHON=... takes another)"; \
 		$(PYTHON) -m venv $(VENV); }
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $$($(BIN)/python -c '$(LANE).CONSTRAINTS)') -e '.[test]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $$($(BIN)/python -c '$(LANE).CONSTRAINTS)') -e '.[$(EXTRAS)]'
 	@$(BIN)/python -m dnnlib.ops.native.build
 	@touch $@
 

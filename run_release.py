@@ -50,7 +50,8 @@ def make_parser():
                                 description='Exports OUT/NAME/1, a SavedModel for TF Serving, for each new user.')
     issue.add_argument('name', nargs='*', metavar='NAME', help='new users')
     issue.add_argument('--names', metavar='FILE', help='issue to all in a file instead, a name a line or CSV with a '
-                       'column "name"; who has an instance keeps it, so that the same command goes on after a stop')
+                       'column "name", and "noise_seed" if you like; who has an instance keeps it, so that the same '
+                       'command goes on after a stop')
     issue.add_argument('--run', **run)
     issue.add_argument('--registry', **registry)
     issue.add_argument('--out', default='instances', help='folder of all instances')
@@ -160,7 +161,8 @@ def list_command(args):
             print(json.dumps({**record, 'code': codes[user.name]} if args.codes else record))
         else:
             state = f'revoked {user.revoked_at} {printable(user.reason or "")}'.strip() if user.revoked_at else 'active'
-            print(f'{user.name:20}  issued {user.issued_at}  sha256 {user.digest[:16]}…  {state}')
+            digests = instance_commands.digests(user.digest, user.onnx_digests)
+            print(f'{user.name:20}  issued {user.issued_at}  {digests}  {state}')
     if not users and not args.json:
         print('no users yet')
 

@@ -15,14 +15,14 @@ import absl.logging
 from absl import app, flags
 from absl.flags import argparse_flags
 
-from dnnlib.util import UsageError, UserError, printable
+from dnnlib.util import FULL, UsageError, UserError, printable
 from dnnlib.version import versions
 
 # What the machine refuses rather than the program gets wrong, and how to go on.
 ROOM = 'make room or choose another folder'
 RIGHTS = 'check its permissions or choose another one'
 REMEDIES = {
-    errno.ENOSPC: ROOM, errno.EDQUOT: ROOM, errno.EFBIG: ROOM,
+    **dict.fromkeys(FULL, ROOM),
     errno.EACCES: RIGHTS, errno.EPERM: RIGHTS, errno.EROFS: RIGHTS,
     errno.EISDIR: 'name a file', errno.ENOTDIR: 'a part of its path is a file; choose another one',
     errno.ENAMETOOLONG: 'choose a shorter name', errno.EIO: 'check the disk',
@@ -272,7 +272,9 @@ def refused(error):
     if isinstance(error, MemoryError):
         return f'not enough memory ({str(error) or "no more to be had"}); ask for less at once'
     if isinstance(error, OSError) and error.errno in REMEDIES:
-        name = f' {error.filename}' if error.filename else ''
+        # A copy's error names what was copied first, and second where to, which is what may be full.
+        path = error.filename2 if error.errno in FULL and error.filename2 else error.filename
+        name = f' {path}' if path else ''
         return f'cannot read or write{name}: {error.strerror}; {REMEDIES[error.errno]}'
     tensorflow = sys.modules.get('tensorflow')  # if it was not imported, the error is not its
     if tensorflow and isinstance(error, tensorflow.errors.ResourceExhaustedError) and 'OOM' in error.message:
@@ -281,6 +283,8 @@ def refused(error):
     if tensorflow and isinstance(error, tensorflow.errors.OpError):
         found = [number for number in REMEDIES if os.strerror(number) in str(error.message)]
         if found:
-            message = re.sub(r'\{\{.*?\}\} *| *\[Op:\w+\]', '', error.message)  # where in TensorFlow it came up
+            # Without where in TensorFlow it came up, and without the lines on what it could not do because of that.
+            line = next(line for line in error.message.split('\n') if os.strerror(found[0]) in line)
+            message = re.sub(r'\{\{.*?\}\} *| *\[Op:\w+\]', '', line).strip()
             return f'cannot read or write {message}; {REMEDIES[found[0]]}'
     return None

@@ -108,6 +108,20 @@ def make_folder(path, private=False):
     return path
 
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a disk, a quota, the largest file that a process may write
+
+
+@contextlib.contextmanager
+def naming(path):
+    """Gives an OSError of a full disk that comes of writing within the block the name of the file, which it lacks."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL and error.filename is None:
+            error.filename = path
+        raise
+
+
 @contextlib.contextmanager
 def private_files():
     """What is created within the block is readable by its owner only. It is the whole process's umask: be short."""
@@ -147,7 +161,7 @@ def atomic_folder(path, may_replace=None, private=False):
     """
     path = os.path.abspath(path)
     parent = make_folder(os.path.dirname(path))
-    with contextlib.ExitStack() as stack:
+    with naming(path), contextlib.ExitStack() as stack:
         with _alone_in(parent):
             _finish_replacing(path)
             _remove_leftovers(path)
@@ -264,7 +278,7 @@ def atomic_file(path, mode='w', private=False, new=False):
     if new and os.path.lexists(path):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
     _remove_leftovers(path)
-    with contextlib.ExitStack() as stack:
+    with naming(path), contextlib.ExitStack() as stack:
         temporary, file = _begin_file(stack, path, mode)
         yield file
         file.flush()
@@ -331,7 +345,7 @@ def read_json(path):
 
 def append_json_line(path, record):
     """Appends one record to a JSON-lines file in a single write, so that a kill leaves whole lines but the last."""
-    with open(path, 'a') as file:
+    with naming(path), open(path, 'a') as file:
         file.write(json.dumps(record) + '\n')
 
 
@@ -361,5 +375,5 @@ class Log:
         tqdm.write(line, file=sys.stdout)
         sys.stdout.flush()
         if self.path:
-            with open(self.path, 'a') as file:
+            with naming(self.path), open(self.path, 'a') as file:
                 file.write(line + '\n')

@@ -7,7 +7,7 @@ from PIL import Image
 
 from datasets.sources import find_dataset
 from dnnlib.pictures import tile_zoom
-from dnnlib.util import UserError, make_folder, progress, read_json, read_json_lines, write_json
+from dnnlib.util import UserError, make_folder, naming, progress, read_json, read_json_lines, write_json
 from fingerprints.registry import Registry
 from metrics.base import Options, run_metric
 from release.attribute import Attributor
@@ -108,5 +108,6 @@ def save_images(images, folder):
     make_folder(folder)
     paths = [os.path.join(folder, f'{i:03d}.png') for i in range(len(images))]
     for path, image in progress(list(zip(paths, images)), desc='save'):
-        Image.fromarray(image).save(path)
+        with naming(path):
+            Image.fromarray(image).save(path)
     return paths

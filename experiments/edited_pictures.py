@@ -87,7 +87,7 @@ def searched(model, images, edit):
     """The logits [users, count, bits] at the place where edited pictures, scaled as a whole, are read most surely."""
     def place(one):
         whole = next(iter(fitted(edit(Image.fromarray(one)), model.resolution).values()))
-        return find_placement(whole, lambda tried: model.decode(to_float(tried)))[1]
+        return find_placement(whole, model.decode)[1]
     return np.stack([[place(one) for one in pictures] for pictures in progress(images, desc='search', unit='user')])
 
 

@@ -12,7 +12,7 @@ import os
 import numpy as np
 
 from dnnlib import cli
-from dnnlib.images import to_float, to_uint8
+from dnnlib.images import to_uint8
 from dnnlib.perturbations import files
 from dnnlib.perturbations.table import NONE
 from dnnlib.pictures import labelled_rows, tile_zoom
@@ -105,7 +105,7 @@ def searching(model):
     def decode(images):
         found = np.array(model.decode(images))
         for number, picture in enumerate(to_uint8(images)):
-            _, logits = find_placement(picture, lambda pictures: model.decode(to_float(pictures)))
+            _, logits = find_placement(picture, model.decode)
             found[number] = max(found[number], logits, key=sureness)
         return found
 

@@ -90,11 +90,11 @@ def about_reserved(state: State, kind: str, fields: dict[str, Any]) -> Draft:
     return kind, fields
 
 
-def about_issued(state: State, location: str, kind: str, fields: dict[str, Any]) -> Draft:
+def about_issued(state: State, location: str, kind: str, fields: dict[str, Any], may_be_revoked: bool = False) -> Draft:
     """The draft of an event about an issued instance. Raises UserError if there is none, or it is revoked."""
     instance = state.find(fields['name'])
     if instance is None or instance.state in (RESERVED, ABANDONED):
         raise UserError(f'{location} knows no user {fields["name"]!r}; list the registry to see the names')
-    if instance.state == REVOKED:
+    if instance.state == REVOKED and not may_be_revoked:
         raise UserError(f'{instance.name!r} was revoked already, on {instance.revoked_at}')
     return kind, {**fields, 'name': instance.name}

@@ -61,7 +61,8 @@ class Instance:
     id: the number of the event that reserved its code. name: its own, and its folder's; 'NAME#id' once abandoned.
     user: whose it is. model_digest: of the snapshot it came from. state: 'reserved', 'issued', 'revoked', or
     'abandoned' (its export failed or was killed; its code still counts, since parts may have got out).
-    digest: the sha256 of its folder. location: that folder when it was issued. Times are UTC, ISO 8601.
+    digest: the sha256 of its folder. location: that folder when it was issued. onnx_digests: the sha256s of its ONNX
+    files, but for those of programs that did not record them. Times are UTC, ISO 8601.
     known_at: when the owner knew of the misuse that asks for its revocation. form: what it differs in from others.
     """
     id: int
@@ -77,6 +78,7 @@ class Instance:
     revoked_at: Optional[str] = None
     reason: Optional[str] = None
     form: Form = Form()
+    onnx_digests: tuple[str, ...] = ()
 
     @property
     def revocation_deadline(self) -> Optional[str]:
@@ -194,6 +196,14 @@ class State:
         instance = self._open(fields)
         instance.state, instance.issued_at = ISSUED, _when(event)
         instance.digest, instance.location = _text(fields, 'digest'), _text(fields, 'location')
+        if 'onnx_digest' in fields:
+            instance.onnx_digests = (_text(fields, 'onnx_digest'),)
+
+    def _onnx_issued(self, event, fields):
+        instance = self.find(fields['name'])
+        if instance is None or instance.issued_at is None:
+            raise Contradiction(f'{fields["name"]!r} was never issued')
+        instance.onnx_digests += (_text(fields, 'onnx_digest'),)
 
     def _abandoned(self, event, fields):
         instance = self._open(fields)
@@ -249,6 +259,6 @@ def _process(fields):
 
 HANDLERS = {
     'registry_created': State._created, 'model_registered': State._model_registered,
-    'code_reserved': State._code_reserved, 'instance_issued': State._issued,
+    'code_reserved': State._code_reserved, 'instance_issued': State._issued, 'onnx_issued': State._onnx_issued,
     'reservation_abandoned': State._abandoned, 'misuse_known': State._misuse_known,
     'instance_revoked': State._revoked, 'image_attributed': State._noted, 'ledger_exported': State._noted}

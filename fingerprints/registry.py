@@ -35,11 +35,15 @@ Instances = list[Instance]  # in Registry, `list` is a method
 
 @dataclasses.dataclass
 class Issue:
-    """An instance being issued: the caller exports it with `code` [num_bits] uint8, sets `digest` and `instance`."""
+    """An instance being issued: the caller exports it with `code` [num_bits] uint8, sets `digest` and `instance`.
+
+    onnx_digest: set too if there is an ONNX file of it.
+    """
     name: str
     code: np.ndarray
     digest: str = ''
     instance: str = ''
+    onnx_digest: str = ''
 
 
 class Registry(Store):
@@ -122,7 +126,12 @@ class Registry(Store):
             with contextlib.suppress(UserError):  # the block's own error counts; `verify` names what stays
                 self._abandon(name, reservation, f'the export failed ({type(error).__name__})')
             raise
-        fields = {'name': name, 'reservation': reservation, 'digest': issue.digest, 'location': str(issue.instance)}
+        self._enter(name, reservation, issue.digest, str(issue.instance), issue.onnx_digest)
+
+    def _enter(self, name, reservation, digest, location, onnx_digest):
+        fields = {'name': name, 'reservation': reservation, 'digest': digest, 'location': location}
+        if onnx_digest:
+            fields['onnx_digest'] = onnx_digest
         self._append(lambda state: [about_reserved(state, 'instance_issued', fields)])
 
     def _reserve(self, name, model_digest, num_bits, user, form):
@@ -160,19 +169,27 @@ class Registry(Store):
         with self._current() as state:
             return copy.copy(unfinished(state, name))
 
-    def finish(self, reservation: Instance, digest: str, instance: str) -> None:
+    def finish(self, reservation: Instance, digest: str, instance: str, onnx_digest: str = '') -> None:
         """Records that a killed command had exported its instance whole.
 
         Args:
             reservation: what `unfinished` returned.
             digest: the sha256 of the exported folder, after the caller has seen that it holds this code.
             instance: the folder.
+            onnx_digest: the sha256 of its ONNX file, if there is one.
 
         Raises:
             UserError: someone else ended the reservation meanwhile.
         """
-        fields = {'name': reservation.name, 'reservation': reservation.id, 'digest': digest, 'location': instance}
-        self._append(lambda state: [about_reserved(state, 'instance_issued', fields)])
+        self._enter(reservation.name, reservation.id, digest, instance, onnx_digest)
+
+    def record_onnx(self, name: str, onnx_digest: str) -> None:
+        """Records the sha256 of an ONNX file that is made of an issued instance, revoked or not.
+
+        Raises UserError if there is no such instance.
+        """
+        fields = {'name': name, 'onnx_digest': onnx_digest}
+        self._append(lambda state: [about_issued(state, self.location, 'onnx_issued', fields, may_be_revoked=True)])
 
     def abandon(self, name: str, reason: str = 'its command was killed') -> None:
         """Frees a name that a killed command on another machine has reserved. Its code still counts in `codes`.

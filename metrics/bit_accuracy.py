@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from dnnlib.images import to_float, to_uint8
-from dnnlib.util import UserError
+from dnnlib.util import UserError, naming
 from fingerprints.statistics import accuracy_interval, accuracy_p_value, clopper_pearson, threshold
 from metrics.base import generate_images, metric, number_of_images
 
@@ -52,7 +52,8 @@ def through_png(images, folder):
     """Saves uint8 images [N, H, W, 3] as PNG files in `folder`, and returns what reading the files gives."""
     paths = [os.path.join(folder, f'{index}.png') for index in range(len(images))]
     for path, image in zip(paths, images):
-        Image.fromarray(image).save(path)
+        with naming(path):
+            Image.fromarray(image).save(path)
     read = []
     for path in paths:
         with Image.open(path) as image:

@@ -170,7 +170,7 @@ class Generator(tf.keras.Model):
         strengths = [layer.noise_strength for layer in self.layers_in_order if layer.noise_strength is not None]
         if not any(float(strength) for strength in strengths):
             raise UserError('this model learned to draw without noise (every strength is 0), so that its instances can '
-                            'have no noise images of their own; leave --noise-seed out')
+                            'have no noise images of their own; leave --noise-seed, and a column noise_seed, out')
         for index, variable in enumerate(self.fixed_noise):
             variable.assign(tf.random.stateless_normal(variable.shape, [seed, index]))
 

@@ -197,7 +197,7 @@ class Attributor:
             for picture, versions in zip(pictures, found):
                 if picture.versions:
                     whole = next(iter(picture.versions.values()))
-                    placement, row = find_placement(whole, lambda images: self.model.decode(to_float(images)))
+                    placement, row = find_placement(whole, self.model.decode)
                     versions[in_words(placement, len(whole)), AS_IT_IS] = row
         return found
 

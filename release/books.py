@@ -13,6 +13,8 @@ from dnnlib.util import UsageError, UserError, printable
 OVERDUE = 3      # exit code: not an error, but something that must not wait
 KEY_BYTES = 32   # of a file that encrypts codes
 
+KEY_KEPT = 'the key was there already, without its public half; '
+
 ABOUT = ('name', 'model_digest', 'image_digest')  # what an event is about: the first of these that it has
 
 
@@ -109,18 +111,23 @@ def abandon_command(args: argparse.Namespace) -> None:
 
 def key_command(args: argparse.Namespace) -> None:
     """Writes a new key, and prints the public half."""
-    from fingerprints.files import new_file
+    from fingerprints.files import new_file, new_key_pair
     from fingerprints.notes import SigningKey
     if args.codes:
         with new_file(args.file) as file:
             file.write(f'{secrets.token_hex(KEY_BYTES)}\n'.encode())
         print(f'{args.file} encrypts codes: keep a copy elsewhere, without it no image can be attributed')
         return
-    key = SigningKey.generate(args.name)
-    with new_file(args.file) as file, new_file(f'{args.file}.pub', private=False) as public:
-        file.write(f'{key.text}\n'.encode())
-        public.write(f'{key.verifier.text}\n'.encode())
-    print(f'{key.verifier.text}\nkeep {args.file} apart from the registry, and publish {args.file}.pub')
+
+    def public_of(private):
+        key = SigningKey.parse(private.decode('ascii', 'replace'))
+        if key.name != args.name:
+            raise UserError(f'{args.file} is the key of {key.name}')
+        return f'{key.verifier.text}\n'.encode()
+
+    public, is_new = new_key_pair(args.file, f'{SigningKey.generate(args.name).text}\n'.encode(), public_of)
+    print(f'{public.decode()}{"" if is_new else KEY_KEPT}keep {args.file} apart from the registry, and publish '
+          f'{args.file}.pub')
 
 
 def checkpoint_command(args: argparse.Namespace) -> None:

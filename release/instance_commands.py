@@ -1,8 +1,11 @@
 """Instances on the command line: issue, self-test, write again, sign, verify, serve."""
 import argparse
-from typing import Any
+import dataclasses
+import os
+from collections.abc import Iterable
+from typing import Any, Optional
 
-from dnnlib.util import Log, UsageError, UserError, progress, sha256_folder
+from dnnlib.util import Log, UsageError, UserError, progress, sha256_file, sha256_folder
 from release import books
 from release.instance_flags import SELF_TEST
 
@@ -30,8 +33,8 @@ def hand_over(args: argparse.Namespace) -> Any:
                     Form(args.noise_seed, args.float16))
 
 
-def wanted(args: argparse.Namespace) -> list[str]:
-    """The names to issue to, whoever has an instance already.
+def wanted(args: argparse.Namespace) -> dict[str, Optional[int]]:
+    """{name to issue to, whoever has an instance already: the noise seed that the file has for it, or None}.
 
     Raises UsageError without any or with one twice, and UserError for one that can't be a user's.
     """
@@ -43,11 +46,11 @@ def wanted(args: argparse.Namespace) -> list[str]:
         check_name(name)
     if len({name.lower() for name in args.name}) < len(args.name):
         raise UsageError('the same name twice; every user has one instance')
-    return read_names(args.names) if args.names else args.name
+    return read_names(args.names) if args.names else dict.fromkeys(args.name)
 
 
-def issue(args: argparse.Namespace, names: list[str]) -> None:
-    """Issues to all of `names`; with --names, to those who have no instance yet."""
+def issue(args: argparse.Namespace, names: dict[str, Optional[int]]) -> None:
+    """Issues to all of `names`, which `wanted` returned; with --names, to those who have no instance yet."""
     from release.issue import Issuer, issuing_snapshot  # here, since it takes seconds to import
     from release.names import check_distinct
     from release.results import bits_needed
@@ -57,19 +60,28 @@ def issue(args: argparse.Namespace, names: list[str]) -> None:
     known = [user.name for user in registry.list()]
     check_distinct(names, known)
     issued = {name.lower() for name in known} if args.names else set()
-    left = [name for name in names if name.lower() not in issued]
+    forms = {name: handing.form if seed is None else dataclasses.replace(handing.form, noise_seed=seed)
+             for name, seed in names.items() if name.lower() not in issued}
     issuer, log = Issuer(args.run, registry, args.out, snapshot, handing), Log()  # prints above the progress bar
+    seeded = [form for form in forms.values() if form.noise_seed is not None]
+    if seeded:
+        issuer.check(seeded[0])  # before the first of all is issued
     num_bits = snapshot.config.fingerprint_bits
-    for name in progress(left, desc='issue', unit='instance'):
-        made = issuer(name, args.user)
-        log(f'issued {name}: {made.folder}  sha256 {made.digest[:16]}…  ({num_bits} bits, snapshot {snapshot.kimg} '
-            f'kimg); {"; ".join(_tests(made))}')
+    for name, form in progress(forms.items(), desc='issue', unit='instance'):
+        made = issuer(name, args.user, form)
+        log(f'issued {name}: {made.folder}  {digests(made.digest, [made.onnx_digest])}  ({num_bits} bits, snapshot '
+            f'{snapshot.kimg} kimg); {"; ".join(_tests(made))}')
     if args.names:
-        print(f'{args.names}: {len(left)} issued, {len(names) - len(left)} had an instance already')
+        print(f'{args.names}: {len(forms)} issued, {len(names) - len(forms)} had an instance already')
     codes = next(model['codes'] for model in registry.models() if model['model_digest'] == snapshot.digest)
     print(f'to attribute an image, {bits_needed(num_bits, codes, RATE)}')
     for line in books.crowded_models(registry):
         print(line)
+
+
+def digests(folder: str, onnx: Iterable[str]) -> str:
+    """The beginnings of the sha256s of a folder, and of its ONNX files but for those that are empty."""
+    return f'sha256 {folder[:16]}…' + ''.join(f', as ONNX {digest[:16]}…' for digest in onnx if digest)
 
 
 def _tests(made):
@@ -83,29 +95,31 @@ def _tests(made):
 
 
 def selftest_command(args: argparse.Namespace) -> int:
-    """Tests folders. Returns 1 unless all of their fingerprints read."""
+    """Tests folders and ONNX files. Returns 1 unless all of their fingerprints read."""
     registry = books.open_registry(args)
     found = [_instance_of(registry, folder) for folder in args.folder]
-    from release.selftest import drawn, self_test
+    from release.onnx_files import onnx_pictures
+    from release.selftest import drawn, latents, self_test
     from training.snapshot import find_released
     models: dict[str, Any] = {}
     passed = True
     for folder, instance in zip(args.folder, found):
         digest = instance.model_digest
-        models[digest] = models.get(digest) or find_released(args.run, digest).model()
-        test = self_test(drawn(folder), models[digest], registry.code(instance.name))
+        model = models[digest] = models.get(digest) or find_released(args.run, digest).model()
+        images = onnx_pictures(folder, latents(model.latent_dim)) if os.path.isfile(folder) else drawn(folder)
+        test = self_test(images, model, registry.code(instance.name))
         passed = passed and test.passed
         print(f'{folder} ({instance.name}): {test.summary}; {"reads" if test.passed else "DOES NOT READ"}')
     return 0 if passed else 1
 
 
-def _instance_of(registry, folder):
-    """The issued Instance whose files these are."""
-    digest = sha256_folder(folder)
-    instance = next((one for one in registry.list() if one.digest == digest), None)
+def _instance_of(registry, path):
+    """The issued Instance whose folder or ONNX file this is."""
+    digest = sha256_file(path) if os.path.isfile(path) else sha256_folder(path)
+    instance = next((one for one in registry.list() if digest in (one.digest, *one.onnx_digests)), None)
     if instance is None:
-        raise UserError(f'{folder} is of no instance in {registry.location}, or was changed; name a folder as it was '
-                        'issued, such as instances/alice/1')
+        raise UserError(f'{path} is of no instance in {registry.location}, or was changed; name a folder as it was '
+                        'issued, such as instances/alice/1, or an ONNX file, such as instances/alice/1.onnx')
     return instance
 
 
@@ -121,7 +135,8 @@ def reissue_command(args: argparse.Namespace) -> None:
             issuer = Issuer(args.run, registry, args.out, find_released(args.run, instance.model_digest),
                             hand_over(args))
         made = issuer.again(instance)
-        print(f'wrote {instance.name} again: {made.folder}  sha256 {made.digest[:16]}…, as issued')
+        entered = f'; its ONNX file {made.onnx_digest[:16]}… is in the ledger now' if made.onnx_digest else ''
+        print(f'wrote {instance.name} again: {made.folder}  sha256 {made.digest[:16]}…, as issued{entered}')
 
 
 def _issued(registry, name):
@@ -134,8 +149,8 @@ def _issued(registry, name):
 def signing_key_command(args: argparse.Namespace) -> None:
     """Makes a key."""
     from release.signing import make_key
-    make_key(args.file)
-    print(f'keep {args.file} apart from the registry, and publish {args.file}.pub')
+    is_new = make_key(args.file)
+    print(f'{"" if is_new else books.KEY_KEPT}keep {args.file} apart from the registry, and publish {args.file}.pub')
 
 
 def verify_instance_command(args: argparse.Namespace) -> None:

@@ -12,7 +12,8 @@ def add_issue_flags(issue: Any) -> None:
                        'PNG and JPEG, read them back, and refuse an instance whose fingerprint does not read at 1e-6 '
                        'from PNG (the default); jpeg: from JPEG too; false: do not test')
     issue.add_argument('--noise-seed', type=int, metavar='N', help="draw fixed noise images of the instance's own from "
-                       "this number, instead of the model's: small details, strands of hair say, then lie otherwise")
+                       "this number, instead of the model's: small details, strands of hair say, then lie otherwise. "
+                       'With --names, for those whose cell in a column "noise_seed" is empty')
     issue.add_argument('--float16', action='store_true', help='store the weights in 16 bits, which halves the file; '
                        'all is computed in float32')
     _add_card_flags(issue)
@@ -46,8 +47,8 @@ def _add_reissue(commands, run, registry):
     test = commands.add_parser('selftest', help='check that the fingerprint of an issued folder can be read',
                                description='Draws from the folder, saves PNG and JPEG, and reads them as attribute '
                                'does. Exit code 1 if the fingerprint does not read at 1e-6 from PNG.')
-    test.add_argument('folder', metavar='FOLDER', nargs='+', help='of an instance, such as instances/alice/1; the '
-                      'registry knows whose it is by its digest')
+    test.add_argument('folder', metavar='FOLDER', nargs='+', help='of an instance, such as instances/alice/1, or an '
+                      'ONNX file beside it; the registry knows whose it is by its digest')
     again = commands.add_parser('reissue', help='write an instance again that got lost: the same bytes, or nothing',
                                 description='Makes OUT/NAME/1 anew from the code in the registry, and holds it to the '
                                 'digest in the ledger.')

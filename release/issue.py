@@ -12,7 +12,7 @@ from typing import Optional
 import numpy as np
 
 from dnnlib.images import to_uint8
-from dnnlib.util import INCOMPLETE, UserError, atomic_folder, sha256_folder
+from dnnlib.util import INCOMPLETE, UserError, atomic_folder, sha256_file, sha256_folder
 from fingerprints.instances import Form, Instance
 from fingerprints.registry import Registry, check_name
 from metrics.similarity import psnr, squared_error
@@ -38,7 +38,7 @@ class HandOver:
     model_name, licence: for its card.
     signer: signs its folder, and its ONNX file; None: they are not signed.
     onnx: writes it as an ONNX file too; None: not.
-    form: what a new one differs in from others; an issued one keeps its own.
+    form: what a new one differs in from others, unless it is given its own; an issued one keeps its own.
     """
     required: tuple[str, ...] = ()
     model_name: str = MODEL_NAME
@@ -52,7 +52,7 @@ class HandOver:
 class Issued:
     """An instance that was written: its folder, the folder's sha256, and the self-test it passed, if there was one.
 
-    onnx_test: of its ONNX file.
+    onnx_test, onnx_digest: of its ONNX file, if there is one.
     float16: whether its weights are stored so; psnr: then, in dB, of its self-test's pictures to those of the same
         numbers in float32; None if they are equal.
     """
@@ -60,6 +60,7 @@ class Issued:
     digest: str
     test: Optional[SelfTest] = None
     onnx_test: Optional[SelfTest] = None
+    onnx_digest: str = ''
     float16: bool = False
     psnr: Optional[float] = None
 
@@ -91,10 +92,14 @@ class Issuer:
             raise UserError(f'{run_dir}: the snapshot at {self.snapshot.kimg} kimg draws the same pictures for any '
                             'fingerprint, so that no instance could be told from another; issue from a later one or '
                             'another run')
-        if self.hand_over.form.noise_seed is not None:  # before anything is reserved
-            self._bake(np.zeros(self.snapshot.config.fingerprint_bits, np.uint8), self.hand_over.form)
+        self.check(self.hand_over.form)
 
-    def __call__(self, name: str, user: Optional[str] = None) -> Issued:
+    def check(self, form: Form) -> None:
+        """Raises UserError if no instance can have this form; else it does once something is reserved."""
+        if form.noise_seed is not None:
+            self._bake(np.zeros(self.snapshot.config.fingerprint_bits, np.uint8), form)
+
+    def __call__(self, name: str, user: Optional[str] = None, form: Optional[Form] = None) -> Issued:
         """Issues one user's instance into OUT/NAME/1 and enters it into the registry.
 
         The registry reserves the name and the code first, and no lock is held while the instance is made. A failure,
@@ -105,22 +110,25 @@ class Issuer:
         Args:
             name: the instance's, also the folder's: the user's own for their only one.
             user: whose the instance is, if not called the same.
+            form: what it differs in from others, if not `hand_over`'s.
 
         Raises:
             UserError: a bad or taken name, an existing folder, or a fingerprint that does not read.
         """
-        target = self._target(name)
+        target, form = self._target(name), form or self.hand_over.form
         if os.path.exists(target):  # before anything is reserved
-            return self._finish(name, user or name, target)
-        form, num_bits = self.hand_over.form, self.snapshot.config.fingerprint_bits
+            return self._finish(name, user or name, form, target)
+        num_bits = self.snapshot.config.fingerprint_bits
         keep_released(self.run_dir, self.snapshot)  # before the registry knows of the model, and asks the run for it
         with self.registry.issue(name, self.snapshot.digest, num_bits, user, form) as issued:
             with self._written(name, issued.code, form, target) as made:
-                issued.digest, issued.instance = made.digest, made.folder
+                issued.digest, issued.instance, issued.onnx_digest = made.digest, made.folder, made.onnx_digest
         return made
 
     def again(self, instance: Instance) -> Issued:
         """Writes an issued instance's folder anew, from the code in the registry: the same bytes, or nothing.
+
+        An ONNX file, if that is asked for, has other bytes every time, so that each one is entered.
 
         Raises:
             UserError: an existing folder, an instance of another model, or bytes that are not those of the ledger.
@@ -136,23 +144,26 @@ class Issuer:
                 raise UserError(f'{instance.name} comes out with the sha256 {made.digest[:16]}…, not as issued with '
                                 f'{instance.digest[:16]}…; give the --model-name and --licence of then, and take the '
                                 'same processor and versions, or issue a new instance')
+            if made.onnx_digest:  # before it is in place: whatever ends this command here, no file is out unknown
+                self.registry.record_onnx(instance.name, made.onnx_digest)
         return made
 
-    def _finish(self, name, user, target):
+    def _finish(self, name, user, form, target):
         """Enters the instance of a command that was killed when its folder was in place, but not in the ledger yet.
 
         That the folder holds the reserved code is seen by writing it again: the bytes depend on code, model and card
         alone.
         """
         found, folder = self.registry.unfinished(name), os.path.join(target, VERSION)
-        expected = (name, user, self.snapshot.digest, self.hand_over.form)
+        expected = (name, user, self.snapshot.digest, form)
         if found and (found.name, found.user, found.model_digest, found.form) == expected:
             digest, code = sha256_folder(folder), self.registry.code(name)
-            known = {VERSION + ending for ending in ('', SUFFIX, ONNX, ONNX + SUFFIX)}
+            onnx = (ONNX, ONNX + SUFFIX) if self.hand_over.onnx else ()  # else there must be none: it is not entered
+            known = {VERSION + ending for ending in ('', SUFFIX, *onnx)}
             if known.issuperset(os.listdir(target)) and self._digest_again(code, found.form, target) == digest:
                 made = self._completed(name, code, found.form, folder)  # it may have been asked for less
                 set_times(target)
-                self.registry.finish(found, digest, folder)
+                self.registry.finish(found, digest, folder, made.onnx_digest)
                 return made
         raise self._taken(target)
 
@@ -212,6 +223,7 @@ class Issuer:
                 made = dataclasses.replace(made, psnr=psnr(squared_error(images, exact)))
         if self.hand_over.onnx:
             self.hand_over.onnx(folder, folder + ONNX)
+            made = dataclasses.replace(made, onnx_digest=sha256_file(folder + ONNX))
             if self.hand_over.required:
                 images = onnx_pictures(folder + ONNX, given)
                 made = dataclasses.replace(made, onnx_test=self._tested(f'{name} as ONNX', code, images))

@@ -8,7 +8,7 @@ To: {user}
 
 The instance of our image generator that you received as "{name}"
   issued on        {issued_at}
-  sha256           {digest}
+  sha256           {digest}{onnx}
 may no longer be used. Its licence {revoked}.
 
 Reason: {reason}
@@ -34,5 +34,6 @@ def notice(instance: Instance) -> str:
     known = '' if instance.known_at is None else KNOWN.format(
         known_at=instance.known_at, deadline=instance.revocation_deadline, hours=HOURS_TO_REVOKE)
     revoked = f'was revoked on {instance.revoked_at}' if instance.revoked_at else 'is revoked with this letter'
+    onnx = ''.join(f'\n  sha256 as ONNX   {digest}' for digest in instance.onnx_digests)
     return NOTICE.format(name=instance.name, user=instance.user, issued_at=instance.issued_at, digest=instance.digest,
-                         revoked=revoked, known=known, reason=instance.reason or 'none recorded')
+                         onnx=onnx, revoked=revoked, known=known, reason=instance.reason or 'none recorded')

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator
 from typing import Any, TextIO
 
-from dnnlib.util import UserError
+from dnnlib.util import UserError, naming
 from release.attribute import recorded_name
 from release.inputs import Input
 from release.results import ERROR, Tally
@@ -32,7 +32,8 @@ def growing_file(path: str) -> Iterator[TextIO]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UserError(f'{path} is being written by another command; wait, or choose another file') from None
-        yield file
+        with naming(path):
+            yield file
 
 
 def _whole_lines(path):

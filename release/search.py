@@ -10,6 +10,7 @@ from typing import Callable, NamedTuple
 import numpy as np
 from PIL import Image
 
+from dnnlib.images import to_float
 from dnnlib.perturbations.files import put_back, turn
 
 LEAST_SHARE = 0.55   # of the side: of a smaller part too little of a fingerprint is left
@@ -32,7 +33,7 @@ def find_placement(image: np.ndarray, decode: Callable[[np.ndarray], np.ndarray]
 
     Args:
         image: uint8 [H, W, 3], H = W, the part scaled to the model's size.
-        decode: uint8 [N, H, W, 3] → logits [N, bits].
+        decode: a metrics.base.Model's, float32 [N, H, W, 3] in [-1, 1] → logits [N, bits].
 
     Returns:
         (Placement, logits [bits]): the surest of all that were tried but the image as it is.
@@ -97,4 +98,4 @@ def _tried(image: np.ndarray, tried: Iterable[Placement], decode: Callable) -> d
     tried = list(tried)
     if not tried:
         return {}
-    return dict(zip(tried, decode(np.stack([placed(image, placement) for placement in tried]))))
+    return dict(zip(tried, decode(to_float(np.stack([placed(image, placement) for placement in tried])))))

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from dnnlib.util import UserError, printable
-from fingerprints.files import new_file, read_bytes
+from fingerprints.files import new_key_pair, read_bytes
 
 SUFFIX = '.sig'  # beside the folder that is signed: instances/alice/1.sig
 TOKEN = 'pkcs11:'
@@ -24,17 +24,17 @@ ABSENT = ("model-signing is not installed, or not for this Python; on 3.11 or ne
           'sign and verify with its own command, docs/serving.md says how')
 
 
-def make_key(path: str) -> None:
+def make_key(path: str) -> bool:
     """Writes a new P-256 key for signing instances, in PEM, for its owner's eyes only, and its public half to PATH.pub.
 
-    Raises UserError if either file exists.
+    Of a key that is there without its public half, it writes that. Returns whether the key is new.
+    Raises UserError if PATH.pub exists, or PATH and it is no such key.
     """
-    key = ec.generate_private_key(ec.SECP256R1())
-    with new_file(path) as file, new_file(f'{path}.pub', private=False) as public:
-        file.write(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8,
-                                     serialization.NoEncryption()))
-        public.write(key.public_key().public_bytes(serialization.Encoding.PEM,
-                                                   serialization.PublicFormat.SubjectPublicKeyInfo))
+    private = ec.generate_private_key(ec.SECP256R1()).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    _, is_new = new_key_pair(path, private, lambda data: _private_key(data, path).public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo))
+    return is_new
 
 
 class Signer:
@@ -56,7 +56,7 @@ class Signer:
             raise UserError("model-signing 1.1 can't put a certificate beside the signature of a key in a token; leave "
                             '--certificate out, and give your users the public key')
         if not in_token:
-            _check_key(key)
+            _private_key(read_bytes(key), key)
         self._config = _module('model_signing.signing').Config()
         chain = _parted(certificate) if certificate else []
         try:
@@ -79,16 +79,17 @@ class Signer:
         self._config.sign(path, signature)
 
 
-def _check_key(key):
-    """Raises UserError unless the file is a key that the package takes."""
+def _private_key(data, path):
+    """The key in a file's bytes. Raises UserError unless it is one that the package takes."""
     try:
-        private = serialization.load_pem_private_key(read_bytes(key), None)
+        private = serialization.load_pem_private_key(data, None)
         fits = isinstance(private.curve, (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1))
     except (ValueError, TypeError, AttributeError):  # no PEM; a passphrase; another kind of key
         fits = False
     if not fits:
-        raise UserError(f'{key} is no private key of P-256, P-384 or P-521 without a passphrase; make one with '
+        raise UserError(f'{path} is no private key of P-256, P-384 or P-521 without a passphrase; make one with '
                         'run_release.py signing-key')
+    return private
 
 
 def _parted(path):

@@ -173,6 +173,9 @@ def test_tensorflows_errors_of_the_disk():
     message = '{{function_node __wrapped__SaveV2_device_/job:localhost}} out/state; No space left on device [Op:SaveV2]'
     assert cli.refused(tf.errors.ResourceExhaustedError(None, None, message)) == (
         'cannot read or write out/state; No space left on device; make room or choose another folder')
+    message = 'Failed to write:\n\tevents/1.v2; No space left on device\n\tFailed to flush 1 events to events/1.v2'
+    assert cli.refused(tf.errors.ResourceExhaustedError(None, None, message)) == (
+        'cannot read or write events/1.v2; No space left on device; make room or choose another folder')
     error = tf.errors.ResourceExhaustedError(None, None, 'OOM when allocating tensor with shape[64,8000] of float')
     assert cli.refused(error) == 'not enough memory (shape[64,8000]); ask for less at once'
     assert cli.refused(tf.errors.InvalidArgumentError(None, None, 'incompatible shapes')) is None

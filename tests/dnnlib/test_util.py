@@ -3,6 +3,8 @@ import errno
 import fcntl
 import json
 import os
+import resource
+import shutil
 import signal
 import stat
 import subprocess
@@ -10,6 +12,7 @@ import sys
 
 import pytest
 
+from dnnlib.cli import refused
 from dnnlib.util import (
     Log,
     UserError,
@@ -19,6 +22,7 @@ from dnnlib.util import (
     format_time,
     keep_json_lines,
     make_folder,
+    naming,
     printable,
     private_files,
     progress,
@@ -320,6 +324,60 @@ def test_json_lines_survive_a_half_written_line(tmp_path):
     append_json_line(path, {'kimg': 2})
     with open(path) as file:
         assert [json.loads(line)['kimg'] for line in file] == [0, 1, 2]
+
+
+@contextlib.contextmanager
+def no_file_larger_than(size):
+    """In place of a disk that fills up: the operating system refuses in the same way, without a file's name."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def write_file(path):
+    with atomic_file(path, 'wb') as file:
+        file.write(bytes(3 << 16))
+
+
+def write_folder(path):
+    with atomic_folder(path) as folder, open(os.path.join(folder, 'large'), 'wb') as file:
+        file.write(bytes(3 << 16))
+
+
+@pytest.mark.parametrize('write', [write_file, write_folder, lambda path: append_json_line(path, 'x' * (3 << 16))])
+def test_what_does_not_fit_on_the_disk_is_named(tmp_path, write):
+    path = str(tmp_path / 'made')
+    with pytest.raises(OSError) as caught, no_file_larger_than(1 << 16):
+        write(path)
+    assert caught.value.filename == path and caught.value.errno == errno.EFBIG
+    assert refused(caught.value) == f'cannot read or write {path}: File too large; make room or choose another folder'
+    assert os.listdir(tmp_path) in ([], ['made'])
+
+
+def test_the_log_of_a_full_disk_is_named(tmp_path):
+    os.symlink('/dev/full', tmp_path / 'log.txt')
+    with pytest.raises(OSError) as caught:
+        Log(str(tmp_path / 'log.txt'))('a line')
+    assert caught.value.errno == errno.ENOSPC and caught.value.filename == str(tmp_path / 'log.txt')
+
+
+def test_only_a_full_disk_is_given_a_name_that_was_not_there():
+    for error in (OSError(errno.EIO, 'x'), OSError(errno.ENOSPC, 'x', 'its own')):
+        with pytest.raises(OSError) as caught, naming('another'):
+            raise error
+        assert caught.value.filename == (None if error.errno == errno.EIO else 'its own')
+
+
+def test_of_a_copy_that_does_not_fit_the_target_is_told(tmp_path):
+    (tmp_path / 'source').write_bytes(bytes(3 << 16))
+    with pytest.raises(OSError) as caught, naming(str(tmp_path / 'copy')), no_file_larger_than(1 << 16):
+        shutil.copy(tmp_path / 'source', tmp_path / 'copy')
+    assert f'{tmp_path}/copy: File too large' in refused(caught.value)
+    both = OSError(errno.ENOSPC, 'No space left on device', 'source', None, 'target')  # as shutil has it elsewhere
+    assert refused(both).startswith('cannot read or write target: No space')
 
 
 def test_make_folder_names_what_it_cannot_make(tmp_path):

@@ -47,7 +47,7 @@ def test_few_users_crops_are_searched_for(model, monkeypatch):
 
     def find_placement(whole, decode):
         seen.append(whole)
-        return None, decode(whole[np.newaxis])[0]
+        return None, decode(to_float(whole)[np.newaxis])[0]
     monkeypatch.setattr(edited_pictures, 'find_placement', find_placement)
     images = edited_pictures.draw_pictures(model, np.eye(2, BITS, dtype=np.uint8), 3, 0)
     found = edited_pictures.searched(model, images, EDITS['cropped to 80%'])

@@ -126,7 +126,7 @@ def test_what_is_no_checkpoint_is_told(registry):
     (1, {'model_digest': ['a']}), (2, {'name': 'a/b'}), (2, {'user': 7}), (2, {'code': '01'}), (2, {'code': '2' * 32}),
     (2, {'code': '01' * 8}), (2, {'model_digest': 'b' * 64}), (2, {'process': 'p'}), (2, {'process': {'pid': -1}}),
     (2, {'at': 'soon'}), (3, {'reservation': 5}), (3, {'name': 'bob'}), (3, {'digest': None}), (4, {'name': 'ann'}),
-    (4, {'name': 'ANN'}),
+    (4, {'name': 'ANN'}), (3, {'onnx_digest': None}),
     (6, {'name': 'eve'}), (6, {'known_at': 'soon'}), (6, {'known_at': 3}), (6, {'reason': None})])
 def test_events_that_contradict_those_before_are_named(registry, location, seq, change):
     tamper(location, *rewritten(registry, seq, lambda record: record['fields'].update(change)))
@@ -139,7 +139,9 @@ def test_events_that_contradict_those_before_are_named(registry, location, seq, 
     ('registry_created', {}, 'created once'), ('dance', {}, "kind 'dance' is unknown"),
     ('model_registered', {'model_digest': MODEL, 'num_bits': 32, 'minimum_distance': 1}, 'is registered already'),
     ('model_registered', {}, 'make no sense'), ('model_registered', {'model_digest': MODEL}, 'make no sense'),
-    ('misuse_known', {'name': 'eve', 'known_at': '2026-01-01T00:00:00+00:00'}, "'eve' has no issued instance")])
+    ('misuse_known', {'name': 'eve', 'known_at': '2026-01-01T00:00:00+00:00'}, "'eve' has no issued instance"),
+    ('onnx_issued', {'name': 'eve', 'onnx_digest': DIGEST}, "'eve' was never issued"),
+    ('onnx_issued', {'name': 'ann'}, 'make no sense')])
 def test_events_out_of_place_are_named(registry, location, kind, fields, message):
     tamper(location, *rewritten(registry, 6, lambda record: record.update(kind=kind, fields=fields)))
     [finding] = registry.verify()

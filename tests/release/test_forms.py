@@ -129,9 +129,42 @@ def test_a_model_without_noise_is_told_and_nothing_is_reserved(tmp_path):
     for layer in snapshot.nets['G'].layers_in_order:
         if layer.noise_strength is not None:
             layer.noise_strength.assign(0)
-    with pytest.raises(UserError, match='without noise .*leave --noise-seed out') as caught:
+    with pytest.raises(UserError, match='without noise .*leave --noise-seed, and .* out') as caught:
         Issuer(run, registry, str(tmp_path / 'instances'), snapshot, HandOver(form=Form(noise_seed=1)))
     assert '\n' not in str(caught.value) and registry.history() == [] and registry.models() == []
+
+
+@pytest.fixture
+def listed(tmp_path):
+    """(words of `issue --names`, Snapshot, Registry) for a file whose seeds are one's own, none and another's own."""
+    (tmp_path / 'users.csv').write_text('Noise-seed,name,since\n5,ann,2024\n,ben,2024\n 7 ,cid\n')
+    words = ['issue', f'--names={tmp_path}/users.csv', f'--run={save_run(str(tmp_path / "run"))}',
+             f'--registry={tmp_path}/registry.sqlite', f'--out={tmp_path}/instances', '--selftest=false']
+    return words, Snapshot(str(tmp_path / 'run'), impl='ref'), Registry(f'{tmp_path}/registry.sqlite', create=True)
+
+
+@pytest.mark.parametrize('flags, others', [([], None), (['--noise-seed=9', '--float16'], 9)])
+def test_a_list_gives_users_seeds_of_their_own(listed, tmp_path, capsys, flags, others):
+    words, snapshot, registry = listed
+    call(*words, *flags)
+    for name, seed in (('ann', 5), ('ben', others), ('cid', 7)):
+        assert registry.get(name).form == Form(seed, bool(flags))
+        np.testing.assert_allclose(drawn(tmp_path, name), expected(snapshot, registry.code(name), seed),
+                                   atol=0.03 if flags else 1e-4)
+    call(*words, *flags)
+    assert '0 issued, 3 had an instance already' in capsys.readouterr().out
+    call('reissue', 'cid', 'ben', f'--out={tmp_path}/again', *words[2:4])
+
+
+def test_seeds_of_a_list_for_a_model_without_noise_are_told_before_anyone_gets_an_instance(listed, monkeypatch):
+    words, snapshot, registry = listed
+    for layer in snapshot.nets['G'].layers_in_order:
+        if layer.noise_strength is not None:
+            layer.noise_strength.assign(0)
+    monkeypatch.setattr('release.issue.issuing_snapshot', lambda *_: snapshot)
+    with pytest.raises(UserError, match='without noise'):
+        call(*words)
+    assert registry.history() == []
 
 
 def test_flags_out_of_range(tmp_path):

@@ -1,4 +1,6 @@
-"""Instances as ONNX files: the same pictures by ONNX Runtime, tested and signed as the folder is."""
+"""Instances as ONNX files: the same pictures by ONNX Runtime, tested and signed as the folder is; in the ledger."""
+import dataclasses
+import hashlib
 import os
 import sys
 
@@ -6,10 +8,12 @@ import numpy as np
 import pytest
 from painting import BITS, PaintedSnapshot
 
-from dnnlib.util import UserError
+import run_release
+from dnnlib.util import UserError, sha256_folder
 from fingerprints.codes import code_to_text
+from fingerprints.processes import this_process
 from fingerprints.registry import Registry
-from helpers import ROOT, save_run
+from helpers import ROOT, old_registry, save_run
 from release.drawing import Drawer
 from release.issue import FIXED_TIME, HandOver, Issuer
 from release.onnx_files import ABSENT, OnnxExporter, onnx_pictures
@@ -79,3 +83,108 @@ def test_without_the_packages_one_line_says_how(monkeypatch, package):
     with pytest.raises(UserError) as caught:
         OnnxExporter()
     assert str(caught.value) == ABSENT and '\n' not in ABSENT
+
+
+def fingerprint_of(folder, path):
+    """In place of an exporter, whose packages are not everywhere: a file that tells of its folder."""
+    with open(path, 'w') as file:
+        file.write(f'a network of {sha256_folder(folder)}')
+
+
+def digest_of(path):
+    with open(path, 'rb') as file:
+        return hashlib.sha256(file.read()).hexdigest()
+
+
+def call(*words):
+    return run_release.main(run_release.make_parser().parse_args(words)) or 0
+
+
+@pytest.fixture
+def books(run_dir, registry, tmp_path):
+    """Issues to ann with an ONNX file, and to ben without: an Issuer that writes them, and one that does not."""
+    with_onnx, without = (Issuer(run_dir, registry, str(tmp_path / 'instances'), hand_over=HandOver(onnx=onnx))
+                          for onnx in (fingerprint_of, None))
+    with_onnx('ann')
+    without('ben')
+    return with_onnx, without
+
+
+def test_the_ledger_tells_which_onnx_file_was_handed_over(registry, books, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    digest = digest_of('instances/ann/1.onnx')
+    assert [one.onnx_digests for one in registry.list()] == [(digest,), ()]
+    events = [event for event in registry.events() if event.kind == 'instance_issued']
+    assert events[0].fields['onnx_digest'] == digest != events[0].fields['digest']
+    assert sorted(events[1].fields) == ['digest', 'location', 'name', 'reservation']  # as of programs before
+    for words in (['key', 'key', '--name=example.com/books'], ['checkpoint', '--key=key', '--out=note'], ['verify'],
+                  ['prove', str(events[0].seq), '--checkpoint=note', '--out=proof'], ['list'], ['notice', 'ann']):
+        assert call(*words) == 0
+    out = capsys.readouterr().out
+    assert 'nothing was changed' in out and f', as ONNX {digest[:16]}…  active' in out
+    assert out.count(', as ONNX') == 1 and f'  sha256 as ONNX   {digest}\n' in out
+    assert call('check-proof', 'proof', '--public-key=key.pub') == 0 and digest in capsys.readouterr().out
+    call('export', 'exported')
+    call('import', 'exported', '--registry=copy')
+    assert Registry('copy').history() == registry.history()
+
+
+def test_a_ledger_of_before_knows_of_no_onnx_file(tmp_path):
+    old_registry(tmp_path / 'old')
+    call('upgrade', f'--registry={tmp_path}/old')
+    old = Registry(str(tmp_path / 'old'))
+    assert {one.onnx_digests for one in old.list()} == {()} and old.verify() == []
+
+
+def test_every_file_made_later_is_entered_and_none_that_failed(registry, books, tmp_path):
+    with_onnx, without = books
+    first, size = registry.get('ann').onnx_digests, registry.size()
+    without.out = str(tmp_path / 'less')
+    assert without.again(registry.get('ann')).onnx_digest == '' and registry.size() == size
+    registry.revoke('ben')
+    with_onnx.out, made = str(tmp_path / 'again'), {}
+    for name in ('ann', 'ben'):
+        made[name] = with_onnx.again(registry.get(name)).onnx_digest
+        assert made[name] == digest_of(f'{with_onnx.out}/{name}/1.onnx')
+    assert registry.get('ann').onnx_digests == (*first, made['ann'])
+    assert registry.get('ben').onnx_digests == (made['ben'],)
+    assert registry.size() == size + 3 and registry.verify() == []
+    with_onnx.out = str(tmp_path / 'third')
+    with pytest.raises(UserError, match='not as issued'):
+        with_onnx.again(dataclasses.replace(registry.get('ann'), digest='d' * 64))
+    assert registry.size() == size + 3 and os.listdir(tmp_path / 'third') == []
+    with pytest.raises(UserError, match="knows no user 'cid'"):
+        registry.record_onnx('cid', 'd' * 64)
+
+
+def test_killed_before_its_event_the_same_command_enters_the_file(registry, books, tmp_path, monkeypatch):
+    with_onnx, without = books
+    ended = os.fork()
+    if not ended:
+        os._exit(0)
+    os.waitpid(ended, 0)
+    with monkeypatch.context() as patch:
+        patch.setattr('fingerprints.registry.this_process', lambda: {**this_process(), 'pid': ended})
+        patch.setattr('fingerprints.registry.about_reserved', lambda *arguments: os._exit)
+        with pytest.raises(TypeError):
+            with_onnx('cid')
+    with pytest.raises(UserError, match='cid exists already'):  # its file would be handed over, and not be entered
+        without('cid')
+    made = with_onnx('cid')
+    assert registry.get('cid').onnx_digests == (made.onnx_digest,) == (digest_of(f'{made.folder}.onnx'),)
+
+
+def test_selftest_knows_each_file_by_its_digest(registry, exporter, tmp_path, monkeypatch, capsys):
+    (tmp_path / 'run').mkdir()
+    snapshot = PaintedSnapshot(tmp_path)
+    monkeypatch.setattr('training.snapshot.find_released', lambda run, digest: snapshot)
+    issuer = Issuer(str(tmp_path / 'run'), registry, str(tmp_path / 'instances'), snapshot, HandOver(onnx=exporter))
+    path = f'{issuer("ann").folder}.onnx'
+    issuer.out = str(tmp_path / 'again')
+    later = f'{issuer.again(registry.get("ann")).folder}.onnx'
+    words = ['selftest', path, later, f'--registry={registry.location}', f'--run={tmp_path}/run']
+    assert call(*words) == 0 and capsys.readouterr().out.count('(ann): PNG 8 of 8') == 2
+    with open(path, 'ab') as file:
+        file.write(b'x')
+    with pytest.raises(UserError, match='is of no instance in .* or was changed'):
+        call(*words)

@@ -1,4 +1,5 @@
 """All scripts as they are handled: nothing of the owner's is lost, whatever breaks off."""
+import base64
 import hashlib
 import json
 import os
@@ -11,6 +12,8 @@ import time
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from PIL import Image
 
 import dataset_tool
@@ -338,18 +341,70 @@ def test_a_file_is_there_as_a_whole_or_not_at_all(place, released, words, number
     assert not [name for name in tree(place) if '.incomplete' in name]
 
 
+ENDED_BETWEEN = '''
+import os, runpy, signal, sys
+number, change, done = int(sys.argv.pop(1)), os.chmod, []
+def chmod(*what):  # the first file is in place, the second one is about to be
+    if done:
+        os.kill(os.getpid(), number)
+    done.append(change(*what))
+os.chmod = chmod
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name='__main__')
+'''
+
+
+@pytest.mark.parametrize('number, code', [(signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+@pytest.mark.parametrize('words', ['signing-key made', 'key made --name=example.com/books'])
+def test_a_key_without_its_public_half_gets_it_by_the_same_command(place, capsys, words, number, code):
+    script = os.path.join(ROOT, 'run_release.py')
+    done = subprocess.run([sys.executable, '-c', ENDED_BETWEEN, str(int(number)), script, *words.split()], text=True,
+                          capture_output=True, env={**os.environ, 'PYTHONPATH': ROOT})
+    assert done.returncode == code, done
+    assert os.path.exists('made') and not os.path.exists('made.pub')  # never the half of a key that there is not
+    before = open('made').read()
+    assert call('run_release.py', *words.split()) == 0
+    assert 'the key was there already, without its public half; keep made apart' in capsys.readouterr().out
+    assert open('made').read() == before and open('made.pub').read() == public_half(before)
+    assert os.stat('made').st_mode & 0o077 == 0 and not [name for name in tree(place) if '.incomplete' in name]
+    assert call('run_release.py', *words.split()) == 1
+    os.remove('made')  # whoever keeps the key elsewhere has only the public half here
+    kept = open('made.pub').read()
+    assert call('run_release.py', *words.split()) == 1
+    assert open('made.pub').read() == kept and not os.path.exists('made')
+
+
+def public_half(text):
+    """Of a key in PEM, as OpenSSL has it; of a note's, by the Ed25519 of cryptography."""
+    if text.startswith('-----'):
+        return subprocess.run(['openssl', 'pkey', '-pubout'], input=text, capture_output=True, text=True).stdout
+    name, _, seed = text[len('PRIVATE+KEY+'):].strip().split('+', 2)
+    key = Ed25519PrivateKey.from_private_bytes(base64.b64decode(seed)[1:]).public_key()
+    data = b'\1' + key.public_bytes(Encoding.Raw, PublicFormat.Raw)
+    identity = hashlib.sha256(f'{name}\n'.encode() + data).hexdigest()[:8]
+    return f'{name}+{identity}+{base64.b64encode(data).decode()}\n'
+
+
+def test_a_key_of_another_name_or_kind_is_not_completed(place):
+    assert call('run_release.py', 'key', 'made', '--name=example.com/books') == 0
+    os.remove('made.pub')
+    assert call('run_release.py', 'key', 'made', '--name=example.com/others') == 1
+    assert call('run_release.py', 'signing-key', 'made') == 1
+    assert not os.path.exists('made.pub')
+
+
 @pytest.fixture
 def disk(place):
     """Mounts a file system that is full, or one that is read-only, at PLACE/disk."""
     mounted = []
 
-    def mount(options):
+    def mount(options, fill=True):
         os.makedirs('disk', exist_ok=True)
         done = subprocess.run(['mount', '-t', 'tmpfs', '-o', options, 'none', 'disk'], capture_output=True, text=True)
         if done.returncode:
             pytest.skip(f'a file system cannot be mounted here: {done.stderr.strip()}')
         mounted.append(str(place / 'disk'))
-        if options != 'ro':
+        if fill and options != 'ro':
             with pytest.raises(OSError), open('disk/filler', 'wb', buffering=0) as file:
                 while True:
                     file.write(bytes(1024))
@@ -389,7 +444,26 @@ def test_a_disk_that_takes_nothing_is_told_in_one_line(place, disk, words, optio
         module.main(module.make_parser().parse_args(words[1:]))
     line = str(caught.value) if isinstance(caught.value, UserError) else cli.refused(caught.value)
     assert re.search(reason, line) and '\n' not in line, line
+    assert 'disk/' in line or 'run/metrics.jsonl' in line, line  # which file, or folder, is told
     left = {one for one, digest in tree('disk').items() if before.get(one) != digest}
     assert left <= {'instances', 'new.sqlite', 'trained', 'trained/.lock0', 'pictures', 'metrics.jsonl',
                     'grown', 'serving'}, left
     assert [user.name for user in Registry('registry.sqlite').list()] == ['alice']
+
+
+@pytest.mark.parametrize('size, words, named', [
+    ('24k', (*ISSUE, '--out=disk/instances'), 'disk/instances/zoe'),
+    ('24k', (*TRAIN, '--run-dir=disk/trained'), 'disk/trained/'),
+    ('120k', (*TRAIN, '--run-dir=disk/trained'), 'disk/trained/'),
+    ('320k', ('run_release.py', 'issue', 'zoe', '--run=disk/run', UNTESTED), 'disk/run/released/')])
+def test_a_disk_that_fills_up_is_told_with_the_file(place, disk, size, words, named):
+    """Room for the first files, and for some of the next: of an instance, of a training, of a run's released model."""
+    assert call('dataset_tool.py', 'photos', '--resolution=16', '--eval-fraction=0') == 0
+    disk(f'size={size}', fill=False)
+    if named.startswith('disk/run'):
+        shutil.copytree('run', 'disk/run')
+    module = SCRIPTS[words[0]]
+    with pytest.raises(Exception) as caught:
+        module.main(module.make_parser().parse_args(words[1:]))
+    line = cli.refused(caught.value)
+    assert line and named in line and 'No space left on device; make room' in line and '\n' not in line, line

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dnnlib.images import to_float
 from release.search import Placement, around, find_placement, in_words, parts, placed, sureness, turns
 
 SIZE = 32
@@ -16,8 +17,9 @@ def picture(code):
 
 
 def decode(images):
-    assert images.dtype == np.uint8 and images.shape[1:] == (SIZE, SIZE, 3)
-    marks = np.where(images[..., 0] > 100, images[..., 0] - 128.0, 0)  # corners of a turned picture tell nothing
+    assert images.dtype == np.float32 and images.shape[1:] == (SIZE, SIZE, 3) and np.abs(images).max() <= 1
+    levels = (images[..., 0] + 1) * 127.5
+    marks = np.where(levels > 100, levels - 128.0, 0)  # corners of a turned picture tell nothing
     return np.einsum('nyx,jyx->nj', marks, TEMPLATES) / SIZE ** 2
 
 
@@ -33,7 +35,7 @@ def test_a_part_is_found_in_its_place_and_read(place):
     image = cropped(picture(code), place)
     found, logits = find_placement(image, decode)
     assert np.abs(np.subtract(found, (*place, 0))).max() <= 1
-    assert np.mean((logits > 0) == code) > np.mean((decode(image[None])[0] > 0) == code)
+    assert np.mean((logits > 0) == code) > np.mean((decode(to_float(image[None]))[0] > 0) == code)
     assert np.mean((logits > 0) == code) > 0.95
 
 
@@ -43,7 +45,7 @@ def test_a_turned_picture_is_turned_back_and_read(degrees):
     image = np.asarray(Image.fromarray(picture(code)).rotate(degrees, Image.Resampling.BILINEAR))
     found, logits = find_placement(image, decode)
     assert found.side == SIZE and abs(found.degrees + degrees) <= 1
-    assert np.mean((logits > 0) == code) > 0.95 > np.mean((decode(image[None])[0] > 0) == code)
+    assert np.mean((logits > 0) == code) > 0.95 > np.mean((decode(to_float(image[None]))[0] > 0) == code)
 
 
 def test_every_place_is_tried_once_and_lies_within():
