@@ -68,6 +68,7 @@ WINNER_VARIANTS = {
         'winner, no warm start': {'warm_start_images': 0},
         'winner, no sign loss': {'lambda_sign': 0.0},
         'winner, no sign teaching': {'sign_teaching': '0'},
+        'winner, one key': {'key_bits': 0},
         'winner, one sign for the picture': {'sign_map': 1},
         'winner, signs of all components': {'sign_components': 100},
         'winner, slow signs': {'sign_frequency': 1.0},
