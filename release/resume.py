@@ -27,13 +27,12 @@ def growing_file(path: str) -> Iterator[TextIO]:
         file = open(path, 'a+', encoding='utf-8', errors='replace')
     except OSError as error:
         raise UserError(f'{path} cannot be written ({error.strerror}); choose another file') from None
-    with file:
+    with naming(path), file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UserError(f'{path} is being written by another command; wait, or choose another file') from None
-        with naming(path):
-            yield file
+        yield file
 
 
 def _whole_lines(path):
