@@ -10,7 +10,10 @@ chroma. ‖·‖ is the root mean square over pixels and random fingerprints, so
 PSNR to G's own picture, are options and not what training makes of them. Only C and the decoder F are trained, on G's
 own pictures; perturbations before F (`immunize`) make marks that survive them.
 
-An instance holds M, G and its user's sum m(c): neither a template nor the code.
+The first bits of a fingerprint choose the key by which content gives signs, so that one user's instance tells nothing of
+the signs of users with another. F finds the key, and reads as nobody's what was not put there by an instance.
+
+An instance holds M, G, its user's sum m(c) and key: neither a template, nor the code, nor another key.
 """
 import dataclasses
 import functools
@@ -200,7 +203,7 @@ def coherence_of(parts, logits):
 def least_coherence(side):
     """Below which marks are not read as they say: the more, the fewer signs there are, of which more agree by chance.
 
-    Measured at sides of 10 and 6 (docs/adopted.md). Of less than 4 × 4, too few could contradict: there is no test.
+    Measured at sides of 10, 8 and 6 (docs/adopted.md). Of less than 4 × 4, too few could contradict: there is no test.
     """
     return min(0.35 + 2 / side, 0.8) if side >= 4 else -1.0
 

@@ -3,7 +3,7 @@
 The middle of the picture in 10 × 10 cells of luma, normalized, is projected onto the principal components of the
 generator's pictures, then at random, and folded by a sine:
 
-    h = R_k C (n(cells(x)) − μ),    s_k(x) = tanh(3 · sin(ω h)),    n(y) = (y − mean y) / deviation of y
+    h = R_q C (n(cells(x)) − μ),    s_q(x) = tanh(3 · sin(ω h)),    n(y) = (y − mean y) / deviation of y
 
 with C the first `sign_components` components, scaled so that each h has variance 1 over the generator's pictures if R
 is drawn from N(0, 1). Low frequencies survive what pictures go through, so that the decoder computes the signs from the
@@ -12,7 +12,7 @@ agree in the mean as exp(−ω² |h − h'|² / 2), while they would agree as th
 middle, because crops and turns leave it. Components keep their variances: what a perturbation changes is much the same
 in all of them, so that whitened ones would bring in more of it than they tell pictures apart.
 
-There are 2^key_bits keys R_k, and the first `key_bits` bits of a fingerprint say which is its user's. An instance holds
+There are 2^key_bits keys R_q, and the first `key_bits` bits of a fingerprint say which is its user's. An instance holds
 its own. So who opens it learns nothing of the signs of others' marks, and can neither take these off their pictures,
 nor give them to pictures of theirs, unless both happen to have the same key.
 """
