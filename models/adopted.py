@@ -10,8 +10,8 @@ chroma. ‖·‖ is the root mean square over pixels and random fingerprints, so
 PSNR to G's own picture, are options and not what training makes of them. Only C and the decoder F are trained, on G's
 own pictures; perturbations before F (`immunize`) make marks that survive them.
 
-The first bits of a fingerprint choose the key by which content gives signs, so that one user's instance tells nothing of
-the signs of users with another. F finds the key, and reads as nobody's what was not put there by an instance.
+The first bits of a fingerprint choose the key by which content gives signs, so that one user's instance tells nothing
+of the signs of users with another. F finds the key, and reads as nobody's what was not put there by an instance.
 
 An instance holds M, G, its user's sum m(c) and key: neither a template, nor the code, nor another key.
 """
