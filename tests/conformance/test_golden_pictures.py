@@ -26,6 +26,8 @@ def outputs(name):
     variables = [variable for net in nets.values() for variable in net.variables]
     for place, variable in enumerate(variables):
         drawn = numbers(*variable.shape, seed=place)
+        if 'signs/components' in variable.name:
+            drawn *= 0.02  # as small as fitted ones: many turns of a sine would multiply the last digits' differences
         variable.assign(drawn if variable.shape.rank > 1 else variable + 0.3 * drawn)  # a bias of 1 stays about 1
     latents, codes = tf.constant(numbers(2, config.latent_dim)), tf.constant([[0.0, 1] * 4, [1.0, 1, 0, 0] * 2])
     images = method.generate(nets, latents, codes)
@@ -49,7 +51,8 @@ def test_pictures_and_logits_are_those_of_either_tensorflow(name):
     assert golden.keys() == found.keys()
     for what, values in found.items():
         assert np.std(values) > 0.05
-        np.testing.assert_allclose(values.ravel(), golden[what], rtol=1e-5, atol=1e-5, err_msg=what)
+        atol = 1e-4 if what == 'logits' else 1e-5  # of large sums
+        np.testing.assert_allclose(values.ravel(), golden[what], rtol=1e-5, atol=atol, err_msg=what)
 
 
 def test_every_golden_belongs_to_a_method():
