@@ -110,3 +110,19 @@ def make_registry(location, model_digest, codes):
             with registry.issue(name, model_digest, len(code)) as issued:
                 issued.digest = 'd' * 64
     return registry
+
+
+def killed_before_its_event(monkeypatch, command):
+    """Runs an issuing command that leaves what kill -9 leaves between an instance's folder and its event."""
+    import pytest
+
+    from fingerprints.processes import this_process
+    ended = os.fork()
+    if not ended:
+        os._exit(0)
+    os.waitpid(ended, 0)
+    with monkeypatch.context() as patch:
+        patch.setattr('fingerprints.registry.this_process', lambda: {**this_process(), 'pid': ended})
+        patch.setattr('fingerprints.registry.about_reserved', lambda *arguments: os._exit)
+        with pytest.raises(TypeError):
+            command()

@@ -10,9 +10,8 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from dnnlib.util import UserError, sha256_folder
 from fingerprints.codes import code_to_text
-from fingerprints.processes import this_process
 from fingerprints.registry import Registry
-from helpers import save_run
+from helpers import killed_before_its_event, save_run
 from release.export import export
 from release.issue import issue, released_snapshot
 from training.snapshot import Snapshot
@@ -199,15 +198,9 @@ def test_existing_folder_is_kept_and_its_name_stays_free(run_dir, tmp_path):
 @pytest.fixture
 def killed(run_dir, tmp_path, monkeypatch):
     """A registry and a folder of instances as kill -9 leaves them between carol's folder and her event."""
-    registry, ended = Registry(str(tmp_path / 'registry.sqlite'), create=True), os.fork()
-    if not ended:
-        os._exit(0)
-    os.waitpid(ended, 0)
-    with monkeypatch.context() as patch:
-        patch.setattr('fingerprints.registry.this_process', lambda: {**this_process(), 'pid': ended})
-        patch.setattr('fingerprints.registry.about_reserved', lambda *arguments: os._exit)
-        with pytest.raises(TypeError):
-            issue(run_dir, registry, 'carol', str(tmp_path / 'instances'), user='caroline')
+    registry = Registry(str(tmp_path / 'registry.sqlite'), create=True)
+    killed_before_its_event(
+        monkeypatch, lambda: issue(run_dir, registry, 'carol', str(tmp_path / 'instances'), user='caroline'))
     assert [finding.kind for finding in registry.verify()] == ['leftover'] and registry.list() == []
     return registry, tmp_path / 'instances'
 

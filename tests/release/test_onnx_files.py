@@ -11,9 +11,8 @@ from painting import BITS, PaintedSnapshot
 import run_release
 from dnnlib.util import UserError, sha256_folder
 from fingerprints.codes import code_to_text
-from fingerprints.processes import this_process
 from fingerprints.registry import Registry
-from helpers import ROOT, old_registry, save_run
+from helpers import ROOT, killed_before_its_event, old_registry, save_run
 from release.drawing import Drawer
 from release.issue import FIXED_TIME, HandOver, Issuer
 from release.onnx_files import ABSENT, OnnxExporter, onnx_pictures
@@ -159,15 +158,7 @@ def test_every_file_made_later_is_entered_and_none_that_failed(registry, books, 
 
 def test_killed_before_its_event_the_same_command_enters_the_file(registry, books, tmp_path, monkeypatch):
     with_onnx, without = books
-    ended = os.fork()
-    if not ended:
-        os._exit(0)
-    os.waitpid(ended, 0)
-    with monkeypatch.context() as patch:
-        patch.setattr('fingerprints.registry.this_process', lambda: {**this_process(), 'pid': ended})
-        patch.setattr('fingerprints.registry.about_reserved', lambda *arguments: os._exit)
-        with pytest.raises(TypeError):
-            with_onnx('cid')
+    killed_before_its_event(monkeypatch, lambda: with_onnx('cid'))
     with pytest.raises(UserError, match='cid exists already'):  # its file would be handed over, and not be entered
         without('cid')
     made = with_onnx('cid')
