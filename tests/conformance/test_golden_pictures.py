@@ -51,8 +51,7 @@ def test_pictures_and_logits_are_those_of_either_tensorflow(name):
     assert golden.keys() == found.keys()
     for what, values in found.items():
         assert np.std(values) > 0.05
-        atol = 1e-4 if what == 'logits' else 1e-5  # of large sums
-        np.testing.assert_allclose(values.ravel(), golden[what], rtol=1e-5, atol=atol, err_msg=what)
+        np.testing.assert_allclose(values.ravel(), golden[what], rtol=1e-5, atol=1e-5, err_msg=what)
 
 
 def test_every_golden_belongs_to_a_method():

@@ -61,9 +61,14 @@ def rewritten(folder, place, change):
     return str(place)
 
 
+def filters(node):
+    """Whether a constant is of a 3×3 convolution: negated, these change the whole picture."""
+    return [one.size for one in node.attr['value'].tensor.tensor_shape.dim[:2]] == [3, 3]
+
+
 def test_numbers_come_from_the_file_on_disk(folders, loads, tmp_path):
     def negate(found):
-        tensors = [node.attr['value'].tensor for node in found if node.op == 'Const']
+        tensors = [node.attr['value'].tensor for node in found if node.op == 'Const' and filters(node)]
         tensor = max(tensors, key=lambda one: one.ByteSize())
         tensor.CopyFrom(tf.make_tensor_proto(-tf.make_ndarray(tensor)))
     draw = SharedGraph()
@@ -71,7 +76,7 @@ def test_numbers_come_from_the_file_on_disk(folders, loads, tmp_path):
     changed = rewritten(folders[0], tmp_path / 'changed', negate)
     drawn = draw(changed, LATENTS)
     assert loads == folders[:1] and np.abs(drawn - by_itself(changed)).max() <= 1
-    assert np.abs(drawn - by_itself(folders[0])).max() > 10
+    assert np.abs(drawn - by_itself(folders[0])).max() > 50
 
 
 def test_another_graph_is_loaded_as_a_whole(folders, loads, tmp_path):
