@@ -49,7 +49,7 @@ def make_parser():
 
 
 class Opened:
-    """What bob finds in an instance, and what he draws with it. `key` is of his user, or of another, as [1]."""
+    """What bob finds in an instance, and what he draws with it."""
 
     def __init__(self, snapshot):
         nets, self.config, self.resolution = snapshot.nets, snapshot.config, snapshot.resolution
