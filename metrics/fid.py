@@ -118,8 +118,8 @@ class Moments:
         try:
             with np.load(path) as file:
                 values = {name: file[name] for name in ('key', 'count', 'mean', 'scatter')}
-        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error):
-            return None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error):
+            return None  # an array, not an archive of them, raises AttributeError before Python 3.11
         moments = cls(len(values['mean']))
         moments.count, moments.mean, moments._scatter = int(values['count']), values['mean'], values['scatter']
         return moments if str(values['key']) == key else None

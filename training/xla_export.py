@@ -258,7 +258,7 @@ def read_states(paths, variables):
         try:
             with np.load(path) as file:
                 arrays.update({key: file[key] for key in file.files})
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
             raise UserError(f'{path} is no state that xla_run.py saved, or damaged ({error}); copy it again') from None
     for key, array in arrays.items():
         if key not in variables or list(array.shape) != variables[key][0]:

@@ -140,7 +140,7 @@ class Package:
         try:
             with np.load(path) as file:
                 arrays = {key: file[key] for key in file.files}
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
             raise UserError(f'{path} is damaged ({error}); remove it to begin anew') from None
         shapes = {key: shape for key, (shape, _) in self.manifest['variables'].items()
                   if not key.startswith('instance/')}
