@@ -79,6 +79,9 @@ def make_parser():
     attribute.add_argument('--search', action='store_true', help='look for the place that each image, if it is a crop '
                            'scaled back, had in the picture, or for the angle that it was turned by: one comparison '
                            'more, and a second of CPU or more an image')
+    attribute.add_argument('--redraw', action='store_true', help='method adopted: find the latent that each image was '
+                           'drawn from, and read what it has more than the generator\'s own picture of it, '
+                           'which survives more: one comparison more, and up to a minute of CPU an image')
     attribute.add_argument('--alignments', action='store_true', help='try each image mirrored, turned by quarters and '
                            'inverted as well, which edits hide a fingerprint; p-values are corrected for all 16')
     attribute.add_argument('--collusion', action='store_true', help='look for two users who combined their instances '
@@ -185,7 +188,7 @@ def attribute_command(args):
     from release.results import Tally, attribution_lines, bits_needed, exit_code, pairs_findable
     from release.resume import growing_file, remaining
     attributor, tally = Attributor(args.run, registry, args.alignments, args.soft, args.search,
-                                   args.collusion), Tally()
+                                   args.collusion, args.redraw), Tally()
     form = 'json' if args.json else 'csv' if args.csv else 'text'
     context = {'fpr': args.fpr, **attributor.provenance}
     users, num_bits = len(attributor.users.names), attributor.users.codes.num_bits

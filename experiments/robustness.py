@@ -1,6 +1,7 @@
 """What a fingerprint survives: a table by perturbation and strength, its curves, and a picture under each.
 
     python -m experiments.robustness --run=results/photographs-config-e
+    python -m experiments.robustness --run=RUN --perturbations=jpeg,noise --num-images=20 --redraw
     python -m experiments.robustness --run=RUN --beside=IMMUNIZED --perturbations=all --inception=GRAPH
 
 The robustness experiment of Yu et al. 2022 (arXiv 2012.08726, Figure 5) on saved files, with the same latents and
@@ -20,11 +21,14 @@ from dnnlib.util import UsageError, append_json_line, atomic_file, make_folder
 from experiments.curves import plot
 from metrics.base import Options, generate_images, run_metric
 from metrics.robustness import fid_network, rng_of
+from release.redrawing.reading import Redrawer
 from release.search import find_placement, sureness
 from training.snapshot import Snapshot
 
 ACCEPTED = 0.75  # the bit accuracy that Yu et al. 2022 accept: 96 of 128 bits
 SEARCHED = 'robustness_search'  # the metric, where placements are searched for
+REDRAWN = 'robustness_redraw'   # and where pictures are drawn again
+HOW = {'robustness': '', SEARCHED: ', placement searched', REDRAWN: ', drawn again'}
 HEAD = ['perturbation', 'value', 'bit accuracy', '95%', 'TPR at 0.1% FPR', 'named at 1e-6', 'among 10^6 users',
         'PSNR, dB', 'SSIM']
 
@@ -37,8 +41,11 @@ def make_parser():
     parser.add_argument('--kimg', type=int, help='which snapshot (default: the latest)')
     parser.add_argument('--perturbations', default='paper', help='comma-separated: names, or all, paper, waves, '
                         'signature')
-    parser.add_argument('--search', action='store_true', help='read each picture as attribute --search does, where its '
-                        'place as a crop or its turn is looked for: seconds of CPU for every picture at every value')
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument('--redraw', action='store_true', help='method adopted: read each picture less the '
+                     "generator's own picture of it, as attribute --redraw does: half a minute of CPU for each at every value")
+    how.add_argument('--search', action='store_true', help='read each picture as attribute --search does, where its '
+                     'place as a crop or its turn is looked for: seconds of CPU for every picture at every value')
     parser.add_argument('--inception', help='frozen Inception graph for the FID of perturbed to unperturbed pictures '
                         '(default: no FID)')
     parser.add_argument('--out', help='folder for the table and pictures (default: RUN/pictures)')
@@ -112,12 +119,21 @@ def searching(model):
     return dataclasses.replace(model, decode=decode)
 
 
-def measure(run_dir, snapshot, options, search):
-    """Measures a run's Snapshot, adds the record to the run's metrics.jsonl, and returns it with its kimg."""
+def redrawing(model, snapshot):
+    """A metrics.base.Model that reads each picture less the generator's own picture of it (release.redrawing)."""
+    redraw = Redrawer(snapshot)
+    return dataclasses.replace(model, decode=lambda images: np.stack([redraw(image).logits for image in images]))
+
+
+def measure(run_dir, snapshot, options, kind):
+    """Measures a run's Snapshot, adds the record to the run's metrics.jsonl, and returns it with its kimg.
+
+    kind: 'robustness', SEARCHED or REDRAWN.
+    """
     model = snapshot.model()
-    record = {'kimg': snapshot.kimg, **run_metric('robustness', searching(model) if search else model, None, options)}
-    if search:
-        record['metric'] = SEARCHED
+    if kind != 'robustness':
+        model = searching(model) if kind == SEARCHED else redrawing(model, snapshot)
+    record = {'kimg': snapshot.kimg, **run_metric('robustness', model, None, options), 'metric': kind}
     append_json_line(os.path.join(run_dir, 'metrics.jsonl'), record)
     return record
 
@@ -145,13 +161,13 @@ def main(args):
     snapshots = {run: Snapshot(run, args.kimg if run == args.run else None) for run in (args.run, *args.beside)}
     out = make_folder(args.out or os.path.join(args.run, 'pictures'))
     options = Options(num_images=args.num_images, seed=args.seed, inception=args.inception, perturbations=names)
-    records = {run: measure(run, snapshot, options, args.search) for run, snapshot in snapshots.items()}
+    kind = REDRAWN if args.redraw else SEARCHED if args.search else 'robustness'
+    records = {run: measure(run, snapshot, options, kind) for run, snapshot in snapshots.items()}
     text = '\n\n'.join(f'{run}, {record["kimg"]} kimg, {record["images"]} images, {record["bits"]} bits'
-                       f'{", placement searched" if args.search else ""}\n\n'
+                       f'{HOW[kind]}\n\n'
                        f'{table(record)}' for run, record in records.items())
     print(text)
     images, _ = next(generate_images(snapshots[args.run].model(), 1, args.seed, 'picture'))
-    kind = SEARCHED if args.search else 'robustness'
     path = os.path.join(out, f'{kind}_{snapshots[args.run].kimg:06d}')
     save(path, text, {'.png': picture(to_uint8(images[0]), records[args.run]['curves'], args.seed),
                       '_curves.png': curves_plot(records)})

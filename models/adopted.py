@@ -163,19 +163,11 @@ class AdoptedDecoder(SignedDecoder):
     def likely_keys(self, pixels, content):
         """The likeliest keys [N], by the linear layer alone, of pixels [N, R, R, 3] and content [N, components], and
         how coherent [N] the marks are by them.
-
-        With log-odds l_j of the bits, a key whose own bits are b_j = ±1 is as likely as Σ_j b_j l_j over these plus
-        Σ_j log cosh(l_j / 2) over the others, which may be either, tells. (Its own bits count twice: a wrong key reads
-        others well where it happens to agree with the right one.)
         """
         signs = tf.tanh(self.signs.all_logits(content))                            # [N, keys, side²]
         by_sign = self._by_sign(pixels)                                            # [N, side², bits]
         logits = tf.matmul(signs, by_sign) + self.logits_linear.scaled_bias()      # [N, keys, bits]
-        spelled = tf.constant(2 * bits_of_keys(self.key_bits) - 1, logits.dtype)   # [keys, key_bits]
-        own, others = logits[:, :, :self.key_bits], tf.abs(logits[:, :, self.key_bits:])
-        log_cosh = others / 2 + tf.math.softplus(-others)                          # and a constant
-        likelihood = tf.reduce_sum(own * spelled, axis=2) + tf.reduce_sum(log_cosh, axis=2)
-        keys = tf.argmax(likelihood, axis=1, output_type=tf.int32)
+        keys = tf.argmax(key_likelihoods(logits, self.key_bits), axis=1, output_type=tf.int32)
         by_sign *= tf.gather(signs, keys, batch_dims=1)[:, :, tf.newaxis]
         return keys, coherence_of(by_sign, tf.gather(logits, keys, batch_dims=1))
 
@@ -186,6 +178,19 @@ class AdoptedDecoder(SignedDecoder):
         by_pixel = tf.einsum('nyxc,yxcb->nyxb', pixels, weight)                    # [N, R, R, bits]
         by_sign = tf.einsum('nyxb,yi,xj->nijb', by_pixel, matrix, matrix)          # [N, side, side, bits]
         return tf.reshape(by_sign, [-1, self.side ** 2, by_pixel.shape[3]])
+
+
+def key_likelihoods(logits, key_bits):
+    """How likely each key is, [..., keys], by log-odds [..., keys, bits] of the bits that are read with it.
+
+    A key whose own bits are b_j = ±1 is as likely as Σ_j b_j l_j over these plus Σ_j log cosh(l_j / 2) over the others,
+    which may be either, tells. (Its own bits count twice: a wrong key reads others well where it happens to agree with
+    the right one.)
+    """
+    spelled = tf.constant(2 * bits_of_keys(key_bits) - 1, logits.dtype)            # [keys, key_bits]
+    own, others = logits[..., :key_bits], tf.abs(logits[..., key_bits:])
+    log_cosh = others / 2 + tf.math.softplus(-others)                              # and a constant
+    return tf.reduce_sum(own * spelled, axis=-1) + tf.reduce_sum(log_cosh, axis=-1)
 
 
 def coherence_of(parts, logits):
@@ -283,15 +288,34 @@ def fit_signs(config, nets):
     nets['F'].signs.copy_from(nets['C'].signs)
 
 
+def unmarked(nets, latents):
+    """G's own images [N, H, W, 3] of latents [N, latent_dim]."""
+    return nets['G'](latents, nets['M'](latents))
+
+
 def generate(nets, latents, fingerprints):
     """Images [N, H, W, 3] of latents [N, latent_dim] and fingerprints [N, bits], with the fixed noise."""
-    images = nets['G'](latents, nets['M'](latents))
+    images = unmarked(nets, latents)
     return images + nets['C'](fingerprints, images)
 
 
 def decode(nets, images):
     """Fingerprint logits [N, bits] of images [N, H, W, 3]."""
     return nets['F'](images)[0]
+
+
+def bit_marks(nets):
+    """What each bit adds to an image if it is 1, and takes off if it is 0, before signs: [bits, H, W, 3]."""
+    carriers = nets['C']
+    none = tf.fill([1, carriers.num_bits], 0.5)
+    marks = carriers.marks(none + tf.eye(carriers.num_bits) / 2) - carriers.marks(none)
+    return upsampled(marks, carriers.resolution, carriers.impl)
+
+
+def signs_by_key(nets, images):
+    """The signs that every key gives to images without marks: [N, keys, side²]."""
+    signs = nets['C'].signs
+    return tf.tanh(signs.all_logits(signs.content(images)))
 
 
 def guess_latents(nets, image, noise):

@@ -20,6 +20,7 @@ from release.alignments import ALIGNMENTS, AS_IT_IS, best_alignment, combined
 from release.inputs import Input
 from release.issue import released_snapshot
 from release.reading import Picture, in_order, read_picture
+from release.redrawing.reading import Redrawer
 from release.search import find_placement, in_words, sureness
 from training.snapshot import find_released
 
@@ -89,7 +90,8 @@ class Attributor:
 
     provenance: what every result rests on: the digest of the model (the snapshot that the instances came from), that
         snapshot's kimg, the version of this project, in how many alignments each picture is tried, whether bits count
-        by how surely they were read, whether places of crops and pairs of users were looked for.
+        by how surely they were read, whether places of crops and pairs of users were looked for, whether pictures were
+        drawn again.
 
     snapshot: the instances' model. users: who has one. tried: in how many versions a picture of the model's size is
         looked at.
@@ -101,13 +103,15 @@ class Attributor:
         soft: count bits by how surely they were read (fingerprints.matching.attribute).
         search: look for how each picture lay in the model's, a part of which or turned it may be (release.search).
         collusion: look for two users who combined theirs (fingerprints.pairs).
+        redraw: read each picture less the generator's own picture of it, too (release.redrawing).
 
     Raises:
-        UserError: an empty registry, or one of another model than the run's; pairs of too many users.
+        UserError: an empty registry, or one of another model than the run's; pairs of too many users; a method whose
+            pictures can't be read so.
     """
 
     def __init__(self, run_dir: str, registry: Union[Registry, Users], align: bool = False, soft: bool = False,
-                 search: bool = False, collusion: bool = False):
+                 search: bool = False, collusion: bool = False, redraw: bool = False):
         if isinstance(registry, Users):
             self.users, snapshot = registry, find_released(run_dir, registry.model_digest)
         else:
@@ -117,10 +121,11 @@ class Attributor:
         self.soft, self.search = soft, search
         self.pairs = PairSearch(self.users.names, self.users.codes) if collusion else None
         self.alignments = ALIGNMENTS if align else {AS_IT_IS: ALIGNMENTS[AS_IT_IS]}
-        self.tried = len(self.alignments) + search
+        self.redrawer = Redrawer(snapshot) if redraw else None
+        self.tried = len(self.alignments) + search + redraw
         self.provenance = {'model_digest': snapshot.digest, 'snapshot_kimg': snapshot.kimg, 'version': VERSION,
                            'alignments': len(self.alignments), 'soft': soft, 'search': search,
-                           'collusion': collusion}
+                           'collusion': collusion, 'redraw': redraw}
 
     def __call__(self, inputs: Iterable[Union[str, Input]], fpr: float) -> Iterator[Result]:
         """Yields a Result per input, in order. A file that can't be read has an error, and the rest goes on.
@@ -199,6 +204,11 @@ class Attributor:
                     whole = next(iter(picture.versions.values()))
                     placement, row = find_placement(whole, self.model.decode)
                     versions[in_words(placement, len(whole)), AS_IT_IS] = row
+        if self.redrawer:
+            for picture, versions in zip(pictures, found):
+                if picture.versions:
+                    redrawn = self.redrawer(to_float(next(iter(picture.versions.values()))))
+                    versions[redrawn.in_words(), AS_IT_IS] = redrawn.logits
         return found
 
     def conclude(self, pictures: Sequence[Picture], fpr: float) -> list[Result]:

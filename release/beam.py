@@ -43,7 +43,7 @@ ERRORS = (OSError, BeamIOError, ValueError)  # of Beam's file systems; the last 
 class Job:
     """What a pipeline does.
 
-    run_dir, fpr, flags (align, soft, search, collusion): as of Attributor.
+    run_dir, fpr, flags (align, soft, search, collusion, redraw): as of Attributor.
     out: the beginning of the results' names. folder: where the launcher's files lie; None for one on this machine.
     """
     run_dir: str
@@ -116,7 +116,7 @@ class Attribute(beam.DoFn):
 
     Args:
         run_dir: the training run. users: the file that `write_users` made.
-        fpr: as of Attributor. flags: its align, soft, search and collusion.
+        fpr: as of Attributor. flags: its align, soft, search, collusion and redraw.
     """
 
     def __init__(self, run_dir: str, users: str, fpr: float, flags: dict[str, bool]):

@@ -26,7 +26,7 @@ def add_command(commands: Any, add_reading: Any) -> None:
     add_reading(command)
     command.add_argument('--out', metavar='NAME', required=True, help="the beginning of the results' names, on a disk "
                          'or at an address')
-    for name in ('search', 'alignments', 'collusion', 'soft'):
+    for name in ('search', 'redraw', 'alignments', 'collusion', 'soft'):
         command.add_argument(f'--{name}', action='store_true', help='as of attribute')
     command.add_argument('--runner', default=LOCAL, help='DataflowRunner, FlinkRunner, SparkRunner, … (default: this '
                          "machine, Beam's FnApiRunner)")
@@ -45,7 +45,8 @@ def command(args: argparse.Namespace, registry: Any) -> int:
         raise UsageError(f'--runner={args.runner}: name a --working-folder that its workers can read')
     beam.check_new(args.out)
     options = beam.PipelineOptions([f'--runner={args.runner}', *_words(args.pipeline)])
-    flags = {'align': args.alignments, 'soft': args.soft, 'search': args.search, 'collusion': args.collusion}
+    flags = {'align': args.alignments, 'soft': args.soft, 'search': args.search, 'collusion': args.collusion,
+             'redraw': args.redraw}
     job = beam.Job(args.run, args.fpr, flags, args.out, args.working_folder)
     attributor = Attributor(args.run, registry, **flags)
     tally, others = beam.run(args.image, attributor, job, options)

@@ -102,6 +102,18 @@ def test_a_searched_table_is_another_metric(tmp_path, capsys):
         assert json.loads(file.read())['metric'] == 'robustness_search'
 
 
+def test_a_table_of_pictures_drawn_again_is_another_metric(tmp_path, capsys):
+    run = save_run(str(tmp_path / 'run'), 3, preset='adopted', method='adopted', read_side=16, sign_map=2)
+    main(f'--run={run}', '--num-images=1', '--perturbations=greyscale', '--redraw')
+    assert 'drawn again' in capsys.readouterr().out
+    assert 'robustness_redraw_000001.md' in os.listdir(f'{run}/pictures')
+    with open(os.path.join(run, 'metrics.jsonl')) as file:
+        assert json.loads(file.read())['metric'] == 'robustness_redraw'
+    other = save_run(str(tmp_path / 'other'), 0)
+    with pytest.raises(UserError, match='leave --redraw out'):
+        main(f'--run={other}', '--num-images=1', '--redraw')
+
+
 def test_a_wrong_name_on_the_command_line():
     ran = subprocess.run([sys.executable, '-m', 'experiments.robustness', '--perturbations=crops'], cwd=ROOT, text=True,
                          capture_output=True)

@@ -14,14 +14,15 @@ import pytest
 from PIL import Image
 
 import run_release
-from dnnlib.images import decode, read_file, to_float
+from dnnlib.images import decode, read_file, to_float, to_uint8
 from dnnlib.util import UsageError, UserError, sha256_file
 from fingerprints.codes import code_to_text
 from fingerprints.registry import Registry
 from helpers import ROOT, make_registry, save_run
 from release.attribute import Attributor
+from release.redrawing.reading import Redrawer
 from release.results import bits_needed
-from training.snapshot import Snapshot
+from training.snapshot import Snapshot, keep_released
 
 
 @pytest.fixture
@@ -71,6 +72,26 @@ def test_the_search_for_a_crop_is_one_comparison_more(marked):
     whole, part = versions
     assert whole == ('as it is', 'as it is') and part[0].startswith('taken for a part: ')
     assert versions[part].shape == (16,) and np.abs(versions[part] - versions[whole]).max() > 1e-3
+
+
+def test_drawing_again_is_one_comparison_more(tmp_path):
+    """Alice's picture of an untrained generator, whose marks need no decoder."""
+    run_dir = save_run(str(tmp_path / 'run'), 3, preset='adopted', method='adopted', read_side=16, sign_map=5,
+                       mark_psnr=24.0, chroma_psnr=28.0, key_bits=3)
+    snapshot, code = Snapshot(run_dir), np.random.default_rng(0).integers(0, 2, 16)
+    keep_released(run_dir, snapshot)
+    location, path = str(tmp_path / 'registry.sqlite'), str(tmp_path / 'image.png')
+    make_registry(location, snapshot.digest, {'alice': code > 0, 'bob': code == 0})
+    image = snapshot.model().generate(np.ones([1, 6], np.float32), code[None].astype(np.float32))
+    Image.fromarray(to_uint8(image)[0]).save(path)
+    attributor = Attributor(run_dir, Registry(location), redraw=True)
+    (result,) = attributor([path], 1e-3)
+    assert result.tried == attributor.tried == 2 and attributor.provenance['redraw']
+    (picture,) = next(attributor.read([path]))
+    (versions,) = attributor.logits([picture])
+    assert len(versions) == 2 and list(versions)[1][0].startswith('drawn again ')
+    row = list(versions.values())[1]
+    np.testing.assert_array_equal(row, Redrawer(attributor.snapshot)(to_float(to_uint8(image))[0]).logits)
 
 
 def run(*args):

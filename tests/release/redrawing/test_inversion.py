@@ -1,0 +1,107 @@
+"""Inversion: the latents of a small generator's pictures are found, whatever became of these."""
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+from scipy.ndimage import gaussian_filter
+
+from dnnlib.images import to_float
+from dnnlib.perturbations.files import perturb
+from release.redrawing import inversion
+from release.redrawing.inversion import Inverter, brightened, colour_map, normalized, residual
+
+SIZE, DIM = 32, 5
+FIELDS = np.random.default_rng(0).standard_normal([DIM, SIZE, SIZE, 3])
+FIELDS = gaussian_filter(FIELDS, (0, 3, 3, 0)).reshape(DIM, -1)
+FIELDS = tf.constant(FIELDS / FIELDS.std(), tf.float32)
+
+
+def draw(latents):
+    """Pictures [N, H, W, 3] that are not linear in the latents [N, DIM]."""
+    return tf.reshape(tf.tanh(0.7 * tf.matmul(latents, FIELDS)), [-1, SIZE, SIZE, 3])
+
+
+@pytest.fixture(scope='module')
+def inverter():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inversion, 'GUESSES', 300)  # of few dimensions
+        yield Inverter(draw, DIM, SIZE, 16)
+
+
+@pytest.fixture(scope='module')
+def latents():
+    return normalized(np.random.default_rng(5).standard_normal([3, DIM]))
+
+
+def pictures(latents):
+    return np.uint8(np.round((draw(tf.constant(latents)).numpy() + 1) * 127.5))
+
+
+def errors(found, latents):
+    """The mean squared error of what the found latents draw to what these do."""
+    drawn = draw(tf.constant(np.stack([one.latents for one in found]))) - draw(tf.constant(latents))
+    return np.mean(np.square(drawn), axis=(1, 2, 3))
+
+
+@pytest.mark.parametrize('name, value, most', [('none', None, 1e-6), ('noise', 0.4, 6e-3), ('jpeg', 50, 1e-3),
+                                               ('brightness', 1.5, 2e-2), ('greyscale', 1, 1e-3)])
+def test_latents_are_found_whatever_became_of_the_picture(inverter, latents, rng, name, value, most):
+    images = pictures(latents)
+    images = images if name == 'none' else perturb(name, value, images, rng)
+    found = [inverter(image, 'whole') for image in to_float(images)]
+    assert errors(found, latents).max() < most
+    assert all(np.isfinite(one.error) and np.isclose(np.mean(one.latents ** 2), 1, atol=1e-5) for one in found)
+
+
+def test_the_place_of_a_part_and_the_angle_of_a_turn_are_found(inverter, latents):
+    side, top, left = 22, 3, 8
+    for picture, z in zip(pictures(latents), latents):
+        cut = Image.fromarray(picture).crop((left, top, left + side, top + side))
+        found = inverter(to_float(np.asarray(cut.resize((SIZE, SIZE), Image.Resampling.BILINEAR))), 'part')
+        middle = (np.array([top, left]) + side / 2) / SIZE - 0.5
+        np.testing.assert_allclose(found.placing, [np.log(side / SIZE), *middle, 0], atol=0.04)
+        turned = Image.fromarray(picture).rotate(20, Image.Resampling.BILINEAR)
+        found = inverter(to_float(np.asarray(turned)), 'turn')
+        np.testing.assert_allclose(np.degrees(found.placing[3]), 20, atol=1.5)
+        assert errors([found], z[np.newaxis])[0] < 3e-3
+
+
+def test_derivatives_are_those_of_the_pictures(inverter, latents):
+    seen, by = inverter.derivatives(latents[0], np.zeros(4, np.float32))
+    np.testing.assert_allclose(seen, inverter.averages(draw(tf.constant(latents[:1])).numpy()[0]), atol=1e-6)
+
+    def averages(direction):  # of latents that stay of mean square 1
+        moved = tf.constant(normalized(latents[0] + direction)[np.newaxis])
+        return inverter.averages(draw(moved).numpy()[0])
+    for index in range(DIM):
+        step = 1e-3 * np.eye(DIM)[index]
+        np.testing.assert_allclose(by[index], (averages(step) - averages(-step)) / 2e-3, atol=0.05)
+    assert by.shape == (DIM + 4, 16, 16, 3) and np.abs(by[DIM:]).max() > 0.1
+
+
+def test_colours_are_those_of_least_squares(rng, monkeypatch):
+    monkeypatch.setattr(inversion, 'COLOUR_PRIOR', 1e-3)
+    seen = rng.uniform(-0.5, 0.5, [8, 8, 3]).astype(np.float32)
+    colours = np.array([[0.9, 0.1, 0], [0, 0.8, 0.1], [0.1, 0, 1.1], [0.1, -0.1, 0.05]])
+    target = seen @ colours[:3] + colours[3]
+    inside = np.ones([8, 8, 1], np.float32)
+    inside[:2], target[:2] = 0, 0.7                              # what lies outside does not count
+    np.testing.assert_allclose(colour_map(seen, target, inside), colours, atol=1e-3)
+    left, passed, _ = residual(seen, target, inside)
+    assert np.abs(left).max() < 1e-3 and not passed[:2].any() and passed[2:].all()
+
+
+def test_brightness_and_contrast_are_those_of_least_squares(rng, monkeypatch):
+    monkeypatch.setattr(inversion, 'COLOUR_PRIOR', 1e-3)
+    seen = rng.uniform(-0.5, 0.5, [2, 8, 8, 3]).astype(np.float32)
+    targets = seen * np.float32(1.4) + np.array([0.2, -0.1], np.float32)[:, np.newaxis, np.newaxis, np.newaxis]
+    inside = np.ones([2, 8, 8, 1], np.float32)
+    inside[:, :2], targets[:, :2] = 0, 0.7
+    found = brightened(tf.constant(seen), tf.constant(targets), tf.constant(inside)).numpy()
+    np.testing.assert_allclose(found[:, 2:], np.clip(targets[:, 2:], -1, 1), atol=2e-3)
+
+
+def test_what_is_cut_off_is_no_residual(rng):
+    seen = rng.uniform(0.5, 2, [8, 8, 3]).astype(np.float32)
+    left, passed, _ = residual(seen, np.clip(seen, -1, 1), np.ones([8, 8, 1], np.float32))
+    assert np.abs(left).max() < 0.05 and (passed == 0).any()

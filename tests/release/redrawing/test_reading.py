@@ -1,0 +1,121 @@
+"""Reading less the generator's own picture: bits of marks that nobody trained a decoder for, and none of moved ones."""
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from dnnlib.images import to_float, to_uint8
+from dnnlib.perturbations.files import perturb
+from dnnlib.util import UserError
+from helpers import save_run
+from models import adopted
+from release.redrawing import reading
+from release.redrawing.inversion import Inversion, normalized
+from release.redrawing.reading import Redrawer, clipped, least_squares
+from training.snapshot import Snapshot
+
+BITS = 16
+
+
+@pytest.fixture(scope='module')
+def snapshot(tmp_path_factory):
+    """Untrained networks, whose templates are as they were drawn."""
+    run = save_run(str(tmp_path_factory.mktemp('run')), 3, preset='adopted', method='adopted', read_side=16, sign_map=5,
+                   mark_psnr=24.0, chroma_psnr=28.0, key_bits=3)
+    snapshot = Snapshot(run)
+    adopted.fit_signs(snapshot.config, snapshot.nets)
+    return snapshot
+
+
+@pytest.fixture(scope='module')
+def redrawer(snapshot):
+    return Redrawer(snapshot)
+
+
+@pytest.fixture(scope='module')
+def drawn(snapshot):
+    """(latents [6, D], codes [6, bits], uint8 images) of six users."""
+    rng = np.random.default_rng(1)
+    latents = normalized(rng.standard_normal([6, snapshot.config.latent_dim]))
+    codes = rng.integers(0, 2, [6, BITS]).astype(np.float32)
+    return latents, codes, to_uint8(snapshot.model().generate(latents, codes))
+
+
+def known(snapshot, latents):
+    """What an Inversion of a picture is if all is found."""
+    return Inversion(latents, np.zeros(4, np.float32), np.eye(4, 3), 1e-3)
+
+
+@pytest.mark.parametrize('name, value, least', [('none', None, 1), ('noise', 0.05, 0.95)])
+def test_bits_and_key_are_read_without_a_trained_decoder(snapshot, redrawer, drawn, rng, name, value, least):
+    latents, codes, images = drawn
+    images = images if name == 'none' else perturb(name, value, images, rng)
+    found = [redrawer.read(image, known(snapshot, z)) for image, z in zip(to_float(images), latents)]
+    assert np.mean([(one.logits > 0) == code for one, code in zip(found, codes)]) >= least
+    assert min(one.coherence for one in found) > adopted.least_coherence(5)
+
+
+def test_marks_of_another_picture_do_not_cohere(snapshot, redrawer, drawn):
+    latents, codes, images = drawn
+    plain = np.asarray(adopted.unmarked(snapshot.nets, tf.constant(latents)))
+    moved = to_uint8(plain + np.roll(to_float(images) - plain, 1, axis=0))
+    found = [redrawer.read(image, known(snapshot, z)) for image, z in zip(to_float(moved), latents)]
+    assert np.mean([one.coherence < adopted.least_coherence(5) for one in found]) > 0.6
+    assert np.median([one.coherence for one in found]) < 0.6
+
+
+def test_what_does_not_cohere_is_read_as_nobodys_after_every_kind_was_tried(snapshot, drawn, monkeypatch):
+    latents, _, images = drawn
+    redrawer, kinds = Redrawer(snapshot), []
+
+    def invert(image, kind):
+        kinds.append(kind)
+        return known(snapshot, latents[0])
+    monkeypatch.setattr(redrawer, '_inverter', type('', (), {'__call__': lambda self, *words: invert(*words),
+                                                            **_parts_of(redrawer)})())
+    kept = redrawer(to_float(images[0]))
+    assert kinds == ['whole'] and kept.coherence >= redrawer._least
+    kinds.clear()
+    monkeypatch.setattr(redrawer, '_least', 2.0)
+    refused = redrawer(to_float(images[0]))
+    assert kinds == ['whole', 'part', 'turn']
+    assert np.mean((refused.logits > 0) == (kept.logits > 0)) < 0.9
+    np.testing.assert_allclose(np.abs(refused.logits), np.abs(kept.logits))
+
+
+def _parts_of(redrawer):
+    inverter = redrawer._inverter
+    return {name: staticmethod(getattr(inverter, name)) for name in ('averages', 'weights', 'derivatives', 'draw')}
+
+
+def test_a_whole_reading_names_how_it_lay(redrawer, drawn):
+    _, codes, images = drawn
+    found = redrawer(to_float(images[0]))
+    assert found.logits.shape == (BITS,) and found.in_words().startswith('drawn again ') and found.psnr > 10
+    again = redrawer(to_float(images[0]))
+    np.testing.assert_array_equal(found.logits, again.logits)
+
+
+def test_the_moments_of_a_clipped_gaussian(rng):
+    sample = rng.standard_normal(400_000)
+    values = np.array([-1.3, -0.9, 0.0, 0.4, 1.0, 1.2])
+    mean, slope, variance = clipped(values, 0.3)
+    drawn = np.clip(values[:, np.newaxis] + 0.3 * sample, -1, 1)
+    np.testing.assert_allclose(mean, drawn.mean(1), atol=2e-3)
+    np.testing.assert_allclose(variance, np.maximum(drawn.var(1), reading.LEAST_DEVIATION ** 2), atol=1e-3)
+    more, _, _ = clipped(values + 1e-4, 0.3)
+    np.testing.assert_allclose(slope, (more - mean) / 1e-4, atol=1e-3)
+
+
+def test_least_squares_is_the_gaussian_posterior(rng):
+    marks, target = rng.standard_normal([3, 40]), rng.standard_normal(40)
+    bits, variances = least_squares(marks, target, 0.5)
+    stacked = np.concatenate([marks.T / 0.5 ** 0.5, np.eye(3)])
+    expected, *_ = np.linalg.lstsq(stacked, np.concatenate([target / 0.5 ** 0.5, np.zeros(3)]), rcond=None)
+    np.testing.assert_allclose(bits, expected, atol=1e-10)
+    np.testing.assert_allclose(variances, np.diag(np.linalg.inv(stacked.T @ stacked)), atol=1e-10)
+
+
+def test_another_method_is_refused(tmp_path):
+    snapshot = Snapshot(save_run(str(tmp_path / 'run')))
+    with pytest.raises(UserError, match='method fingerprinted are not read by drawing them again'):
+        Redrawer(snapshot)
