@@ -46,6 +46,9 @@ setup(
         'tensorflow-datasets==4.9.3' + OLDER,
         'tensorflow-datasets==4.9.10' + NEWER,
         'tensorflow-metadata==1.15.0' + OLDER,  # newer ones need protobuf 5, which TensorFlow 2.15 refuses
+        # Newer ones want Python 3.11, and pip backtracks for ten minutes where an index doesn't say so.
+        'etils==1.5.2; python_version < "3.10"',
+        'etils==1.13.0; python_version == "3.10"',
         'importlib-resources==7.1.0' + NEWER,  # TensorFlow Datasets' archives use it and do not require it
         'SQLAlchemy==2.0.44',
         'alembic==1.16.5',  # the last one for Python 3.9

@@ -42,10 +42,10 @@ def make_parser():
     parser.add_argument('--perturbations', default='paper', help='comma-separated: names, or all, paper, waves, '
                         'signature')
     how = parser.add_mutually_exclusive_group()
-    how.add_argument('--redraw', action='store_true', help='method adopted: read each picture less the '
-                     "generator's own picture of it, as attribute --redraw does: half a minute of CPU for each at every value")
+    how.add_argument('--redraw', action='store_true', help='method adopted: read each picture as attribute --redraw '
+                     "does, less the generator's own picture of it: half a minute of CPU for each at every value")
     how.add_argument('--search', action='store_true', help='read each picture as attribute --search does, where its '
-                     'place as a crop or its turn is looked for: seconds of CPU for every picture at every value')
+                     'place as a crop or its turn is looked for: seconds of CPU for each at every value')
     parser.add_argument('--inception', help='frozen Inception graph for the FID of perturbed to unperturbed pictures '
                         '(default: no FID)')
     parser.add_argument('--out', help='folder for the table and pictures (default: RUN/pictures)')
