@@ -20,8 +20,6 @@ STARTS = {'whole': 6, 'part': 12, 'turn': 8}  # how many are tried by Adam, of e
 OF_ONE_PLACE = {'whole': 6, 'part': 2, 'turn': 2}  # and at most of one
 STEPS, RATE, DECAYS = 25, 0.1, (0.9, 0.95)
 ROUNDS, LEAST_GAIN = 40, 5e-4    # of Levenberg-Marquardt, at most; it ends when the error falls by less
-TRIED = {'whole': 1, 'part': 3, 'turn': 3}  # of the nearest, how many take the first of these rounds
-FIRST_ROUNDS = 8
 DAMPINGS = np.array([0.01, 0.1, 1, 10, 100])  # tried in each round, times that of the last
 FIRST_DAMPING, LEAST_DAMPING, MOST_DAMPING = 1e-3, 1e-6, 10.0
 EPSILON = 0.02                   # finite difference of a latent's component
@@ -79,10 +77,7 @@ class Inverter:
         """The Inversion of an image, float32 [H, W, 3] on [-1, 1], that is 'whole', a 'part' or a 'turn'."""
         target = self.averages(image)
         latents, placing = self._adam(target, *self._starts(image, kind))
-        tried = [self._levenberg_marquardt(target, *start, FIRST_ROUNDS)
-                 for start in zip(latents[:TRIED[kind]], placing)]
-        nearest = min(tried, key=lambda found: found.error)
-        return self._levenberg_marquardt(target, nearest.latents, nearest.placing, ROUNDS - FIRST_ROUNDS)
+        return self._levenberg_marquardt(target, latents, placing)
 
     def averages(self, image: np.ndarray) -> np.ndarray:
         """An image [H, W, 3] averaged down to [side, side, 3]."""
@@ -156,7 +151,7 @@ class Inverter:
         return tape.gradient(loss, latents), errors
 
     def _adam(self, target, latents, placing):
-        """Latents and placements after STEPS of Adam from those given, the nearest to the target first."""
+        """The latents and placement that come nearest after STEPS of Adam from each of those given."""
         targets, rows = tf.constant(np.tile(target, [len(latents), 1, 1, 1])), tf.constant(placing)
         mean = square = 0.0
         for step in range(STEPS):
@@ -166,15 +161,15 @@ class Inverter:
             unbiased = mean / (1 - DECAYS[0] ** (step + 1)), square / (1 - DECAYS[1] ** (step + 1))
             rate = RATE * 0.5 * (1 + np.cos(np.pi * step / STEPS))
             latents = normalized(latents - rate * unbiased[0] / (np.sqrt(unbiased[1]) + 1e-9))
-        order = np.argsort(errors)
-        return latents[order], placing[order]
+        nearest = int(np.argmin(errors))
+        return latents[nearest], placing[nearest]
 
-    def _levenberg_marquardt(self, target, latents, placing, rounds):
+    def _levenberg_marquardt(self, target, latents, placing):
         damping, inside = FIRST_DAMPING, self.weights(placing)
         seen, by = self.derivatives(latents, placing)
         left, passed, colours = residual(seen, target, inside)
         error = np.mean(left ** 2)
-        for _ in range(rounds):
+        for _ in range(ROUNDS):
             steps = self._steps(by, left, passed, colours, damping)
             tried = normalized(latents + steps[:, :self._dim])
             places = (placing + steps[:, self._dim:]).astype(np.float32)
