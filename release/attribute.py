@@ -123,6 +123,7 @@ class Attributor:
         self.alignments = ALIGNMENTS if align else {AS_IT_IS: ALIGNMENTS[AS_IT_IS]}
         self.redrawer = Redrawer(snapshot) if redraw else None
         self.tried = len(self.alignments) + search + redraw
+        self._at_once = 1 if search or redraw else BATCH  # what takes long is told, and kept, as it is found
         self.provenance = {'model_digest': snapshot.digest, 'snapshot_kimg': snapshot.kimg, 'version': VERSION,
                            'alignments': len(self.alignments), 'soft': soft, 'search': search,
                            'collusion': collusion, 'redraw': redraw}
@@ -177,11 +178,11 @@ class Attributor:
                 for choice, keys in groups.items()}
 
     def read(self, inputs: Iterable[Union[str, Input]]) -> Iterator[list[Picture]]:
-        """Yields the Pictures of inputs, in order, BATCH at a time."""
+        """Yields the Pictures of inputs, in order, some at a time."""
         inputs = (one if isinstance(one, Input) else Input(one) for one in inputs)
         read = in_order(functools.partial(read_picture, side=self.model.resolution), inputs)
         with progress(desc='attribute', unit=' images') as bar:
-            for pictures in iter(lambda: list(itertools.islice(read, BATCH)), []):
+            for pictures in iter(lambda: list(itertools.islice(read, self._at_once)), []):
                 yield pictures
                 bar.update(len(pictures))
 
