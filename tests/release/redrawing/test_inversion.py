@@ -13,7 +13,7 @@ from release.redrawing.inversion import Inverter, brightened, colour_map, normal
 SIZE, DIM = 32, 5
 FIELDS = np.random.default_rng(0).standard_normal([DIM, SIZE, SIZE, 3])
 FIELDS = gaussian_filter(FIELDS, (0, 3, 3, 0)).reshape(DIM, -1)
-FIELDS = tf.constant(FIELDS / FIELDS.std(), tf.float32)
+FIELDS = (FIELDS / FIELDS.std()).astype(np.float32)  # no tensor: devices are set up after tests are collected
 
 
 def draw(latents):
