@@ -141,8 +141,9 @@ class Adam:
     values: the rows [N, D] as they are now.
     """
 
-    def __init__(self, values: np.ndarray, rate: float, steps: int):
+    def __init__(self, values: np.ndarray, rate: float, steps: int, second_decay: float = SECOND_DECAY):
         self.values, self._rate, self._steps, self._taken = values, rate, steps, 0
+        self._second_decay = second_decay
         self._mean, self._square = np.zeros_like(values), np.zeros_like(values)
 
     def step(self, gradient: np.ndarray) -> None:
@@ -150,9 +151,9 @@ class Adam:
         rate = self._rate * 0.5 * (1 + np.cos(np.pi * self._taken / self._steps))
         self._taken += 1
         self._mean = FIRST_DECAY * self._mean + (1 - FIRST_DECAY) * gradient
-        self._square = SECOND_DECAY * self._square + (1 - SECOND_DECAY) * gradient ** 2
+        self._square = self._second_decay * self._square + (1 - self._second_decay) * gradient ** 2
         mean = self._mean / (1 - FIRST_DECAY ** self._taken)
-        square = self._square / (1 - SECOND_DECAY ** self._taken)
+        square = self._square / (1 - self._second_decay ** self._taken)
         self.values = self.values - np.float32(rate) * mean / (np.sqrt(square) + SMALL)
 
     def keep(self, rows: np.ndarray) -> None:

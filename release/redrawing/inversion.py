@@ -12,13 +12,14 @@ from typing import Callable, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from release.redrawing.placing import placed, placements, shown
+from release.evidence.resynthesis import Adam
+from release.redrawing.placing import averaged, placed, placements, shown
 
 GUESSES, DRAWN = 2000, 100       # random latents; how many pictures are drawn at once
 ALIKE, LUMA_SIDE = 16, 32        # a side of the luma by which likeness is judged; at most, before it is placed
 STARTS = {'whole': 6, 'part': 12, 'turn': 8}  # how many are tried by Adam, of each kind of placement,
 OF_ONE_PLACE = {'whole': 6, 'part': 2, 'turn': 2}  # and at most of one
-STEPS, RATE, DECAYS = 25, 0.1, (0.9, 0.95)
+STEPS, RATE, SECOND_DECAY = 25, 0.1, 0.95
 ROUNDS, LEAST_GAIN = 40, 5e-4    # of Levenberg-Marquardt, at most; it ends when the error falls by less
 DAMPINGS = np.array([0.01, 0.1, 1, 10, 100])  # tried in each round, times that of the last
 FIRST_DAMPING, LEAST_DAMPING, MOST_DAMPING = 1e-3, 1e-6, 10.0
@@ -65,8 +66,9 @@ class Inverter:
         latents, placing = tf.TensorSpec([None, latent_dim]), tf.TensorSpec([None, 4])
         pictures = tf.TensorSpec([None, resolution, resolution, 3])
         self.draw = tf.function(draw, [latents], autograph=False)
-        self.averaged = tf.function(self._averaged, [pictures, placing], autograph=False)
-        self._seen = tf.function(lambda z, place: self._averaged(draw(z), place), [latents, placing], autograph=False)
+        self._averaged = tf.function(lambda images, place: averaged(images, place, side), [pictures, placing],
+                                     autograph=False)
+        self._seen = tf.function(lambda z, place: averaged(draw(z), place, side), [latents, placing], autograph=False)
         self._gradient = tf.function(self._find_gradient, [latents, tf.TensorSpec([None, side, side, 3]), placing],
                                      autograph=False)
         self._latents = normalized(np.random.default_rng(seed).standard_normal([GUESSES, latent_dim]))
@@ -95,15 +97,11 @@ class Inverter:
         """
         near = normalized(np.concatenate([latents[np.newaxis], latents + EPSILON * np.eye(self._dim)]))
         pictures = self.draw(tf.constant(near))
-        seen = self.averaged(pictures, tf.constant(np.tile(placing, [len(near), 1]))).numpy()
+        seen = self._averaged(pictures, tf.constant(np.tile(placing, [len(near), 1]))).numpy()
         moved = (placing + np.diag(PLACE_EPSILON)).astype(np.float32)
-        shifted = self.averaged(tf.repeat(pictures[:1], 4, axis=0), tf.constant(moved)).numpy()
+        shifted = self._averaged(tf.repeat(pictures[:1], 4, axis=0), tf.constant(moved)).numpy()
         by_place = (shifted - seen[0]) / PLACE_EPSILON[:, np.newaxis, np.newaxis, np.newaxis]
         return seen[0], np.concatenate([(seen[1:] - seen[0]) / EPSILON, by_place])
-
-    def _averaged(self, pictures, placing):
-        factor = self._resolution // self.side
-        return tf.nn.avg_pool2d(placed(pictures, placing), factor, factor, 'VALID')
 
     @functools.cached_property
     def _luma(self):
@@ -143,7 +141,7 @@ class Inverter:
     def _find_gradient(self, latents, targets, placing):
         with tf.GradientTape() as tape:
             tape.watch(latents)
-            seen = self._averaged(self.draw.python_function(latents), placing)           # [N, side, side, 3]
+            seen = averaged(self.draw.python_function(latents), placing, self.side)      # [N, side, side, 3]
             inside = shown(placing, self.side)
             errors = tf.square(brightened(seen, targets, inside) - targets) * inside
             errors = tf.reduce_mean(errors, axis=[1, 2, 3]) / tf.reduce_mean(inside, axis=[1, 2, 3])
@@ -153,16 +151,13 @@ class Inverter:
     def _adam(self, target, latents, placing):
         """The latents and placement that come nearest after STEPS of Adam from each of those given."""
         targets, rows = tf.constant(np.tile(target, [len(latents), 1, 1, 1])), tf.constant(placing)
-        mean = square = 0.0
-        for step in range(STEPS):
-            gradient, errors = (value.numpy() for value in self._gradient(tf.constant(latents), targets, rows))
-            mean = DECAYS[0] * mean + (1 - DECAYS[0]) * gradient
-            square = DECAYS[1] * square + (1 - DECAYS[1]) * gradient ** 2
-            unbiased = mean / (1 - DECAYS[0] ** (step + 1)), square / (1 - DECAYS[1] ** (step + 1))
-            rate = RATE * 0.5 * (1 + np.cos(np.pi * step / STEPS))
-            latents = normalized(latents - rate * unbiased[0] / (np.sqrt(unbiased[1]) + 1e-9))
+        adam = Adam(latents, RATE, STEPS, SECOND_DECAY)
+        for _ in range(STEPS):
+            gradient, errors = (value.numpy() for value in self._gradient(tf.constant(adam.values), targets, rows))
+            adam.step(gradient)
+            adam.values = normalized(adam.values)
         nearest = int(np.argmin(errors))
-        return latents[nearest], placing[nearest]
+        return adam.values[nearest], placing[nearest]
 
     def _levenberg_marquardt(self, target, latents, placing):
         damping, inside = FIRST_DAMPING, self.weights(placing)

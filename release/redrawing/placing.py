@@ -37,6 +37,12 @@ def placed(images: tf.Tensor, placing: tf.Tensor, outside: str = 'NEAREST') -> t
         interpolation='BILINEAR', fill_mode=outside)
 
 
+def averaged(images: tf.Tensor, placing: tf.Tensor, side: int) -> tf.Tensor:
+    """Images [N, H, W, C] seen through placements [N, 4] and averaged down: [N, side, side, C]."""
+    factor = images.shape[1] // side
+    return tf.nn.avg_pool2d(placed(images, placing), factor, factor, 'VALID')
+
+
 def shown(placing: tf.Tensor, size: int) -> tf.Tensor:
     """Which pixels show the model's picture, and not what lies outside: 0 or 1, [N, size, size, 1]."""
     everywhere = tf.ones([tf.shape(placing)[0], size, size, 1])

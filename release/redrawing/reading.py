@@ -18,15 +18,16 @@ from scipy.stats import norm
 from dnnlib.util import UserError
 from metrics.similarity import psnr
 from models.adopted import coherence_of, key_likelihoods, least_coherence, nobodys
-from models.signs import interpolation
+from models.signs import spread
 from release.redrawing.inversion import Inversion, Inverter, residual
-from release.redrawing.placing import in_words, placed
+from release.redrawing.placing import averaged, in_words
 from release.search import sureness
 from training.snapshot import Snapshot
 
 KINDS = 'whole', 'part', 'turn'  # of placements, in the order in which they are tried
 KEYS = 6                 # of the likeliest, between which a fit decides
 LEAST_DEVIATION = 2 / 255  # on [-1, 1], of averages of pixels: rounding
+LEAST_ERROR = 0.25       # in grey levels squared: half a level is the most that rounding can have hidden
 MOST_LOGIT = 30.0        # surer than that nothing is
 
 
@@ -68,9 +69,8 @@ class Redrawer:
         self._inverter = Inverter(lambda latents: self._method.unmarked(self._nets, latents), self._config.latent_dim,
                                   snapshot.resolution, self._side, seed)
         self._least = least_coherence(self._config.sign_map)
-        matrix = interpolation(snapshot.resolution, self._config.sign_map)
-        maps = np.einsum('yi,xj->ijyx', matrix, matrix)
-        self._maps = tf.constant(maps.reshape([-1, *maps.shape[2:]])[..., np.newaxis])       # [side², H, W, 1]
+        signs = self._config.sign_map
+        self._maps = spread(tf.reshape(tf.eye(signs ** 2), [-1, signs, signs]), snapshot.resolution)  # [side², H, W, 1]
 
     def __call__(self, image: np.ndarray) -> Redrawn:
         """Reads an image, float32 [H, W, 3] on [-1, 1]: as a whole; if its marks do not cohere then, as a part and as
@@ -97,13 +97,12 @@ class Redrawer:
         surest = int(key_likelihoods(tf.constant(among), self._config.key_bits).numpy()[likely].argmax())
         own = parts * signs[likely[surest]][:, np.newaxis]
         coherence = coherence_of(tf.constant(own[np.newaxis]), tf.constant(own.sum(0)[np.newaxis]))
-        return Redrawn(fits[surest], float(coherence[0]), found.placing, psnr(found.error * 127.5 ** 2))
+        return Redrawn(fits[surest], float(coherence[0]), found.placing,
+                       psnr(max(found.error * 127.5 ** 2, LEAST_ERROR)))
 
     def _seen(self, images, found):
         """Images [N, H, W, C] of marks as the inversion's picture lies, averaged down: [N, side, side, C]."""
-        factor = images.shape[1] // self._side
-        placing = tf.constant(np.tile(found.placing, [images.shape[0], 1]))
-        return tf.nn.avg_pool2d(placed(images, placing), factor, factor, 'VALID')
+        return averaged(images, tf.constant(np.tile(found.placing, [images.shape[0], 1])), self._side)
 
     def _parts(self, left, found):
         """Twice the product of what is left with each bit's mark in each part of the sign map: [side², bits], in
@@ -114,8 +113,8 @@ class Redrawer:
 
     def _fit(self, left, found, signs):
         """Log-odds [bits] of the bits by least squares, with the signs [side²] of one key."""
-        spread = tf.tensordot(tf.constant(signs[np.newaxis]), self._maps, 1)                 # [1, H, W, 1]
-        marks = self._seen(self._marks * spread, found).numpy() @ found.colours[:3]
+        signs = tf.tensordot(tf.constant(signs[np.newaxis]), self._maps, 1)                  # [1, H, W, 1]
+        marks = self._seen(self._marks * signs, found).numpy() @ found.colours[:3]
         marks = left.without_nuisance(marks.reshape(self._bits, -1) * left.slopes)           # [bits, pixels]
         # At first all that is left counts as noise, then what these bits don't explain.
         bits, _ = least_squares(marks, left.whitened, 1.0)
