@@ -119,3 +119,11 @@ def test_another_method_is_refused(tmp_path):
     snapshot = Snapshot(save_run(str(tmp_path / 'run')))
     with pytest.raises(UserError, match='method fingerprinted are not read by drawing them again'):
         Redrawer(snapshot)
+
+
+@pytest.mark.parametrize('level', [-1, 0, 1])
+def test_pictures_of_one_colour_are_told_like_any_other(redrawer, level):
+    """Of white or black ones, which are cut off everywhere, an inversion may leave nothing at all."""
+    found = redrawer.read(np.full([16, 16, 3], level, np.float32),
+                          Inversion(normalized(np.ones(6)), np.zeros(4, np.float32), np.eye(4, 3), 0.0))
+    assert np.isfinite(found.logits).all() and found.in_words() == 'drawn again as a whole, 54.2 dB'
