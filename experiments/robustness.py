@@ -21,14 +21,16 @@ from dnnlib.util import UsageError, append_json_line, atomic_file, make_folder
 from experiments.curves import plot
 from metrics.base import Options, generate_images, run_metric
 from metrics.robustness import fid_network, rng_of
+from release.redrawing.placing import as_searched
 from release.redrawing.reading import Redrawer
 from release.search import find_placement, sureness
 from training.snapshot import Snapshot
 
 ACCEPTED = 0.75  # the bit accuracy that Yu et al. 2022 accept: 96 of 128 bits
-SEARCHED = 'robustness_search'  # the metric, where placements are searched for
-REDRAWN = 'robustness_redraw'   # and where pictures are drawn again
-HOW = {'robustness': '', SEARCHED: ', placement searched', REDRAWN: ', drawn again'}
+# What is looked for besides: {(search, redraw): (the metric, in words)}.
+HOW = {(False, False): ('robustness', ''), (True, False): ('robustness_search', ', placement searched'),
+       (False, True): ('robustness_redraw', ', drawn again'),
+       (True, True): ('robustness_search_redraw', ', placement searched, drawn again')}
 HEAD = ['perturbation', 'value', 'bit accuracy', '95%', 'TPR at 0.1% FPR', 'named at 1e-6', 'among 10^6 users',
         'PSNR, dB', 'SSIM']
 
@@ -41,11 +43,12 @@ def make_parser():
     parser.add_argument('--kimg', type=int, help='which snapshot (default: the latest)')
     parser.add_argument('--perturbations', default='paper', help='comma-separated: names, or all, paper, waves, '
                         'signature')
-    how = parser.add_mutually_exclusive_group()
-    how.add_argument('--redraw', action='store_true', help='method adopted: read each picture as attribute --redraw '
-                     "does, less the generator's own picture of it: half a minute of CPU for each at every value")
-    how.add_argument('--search', action='store_true', help='read each picture as attribute --search does, where its '
-                     'place as a crop or its turn is looked for: seconds of CPU for each at every value')
+    parser.add_argument('--redraw', action='store_true', help='method adopted: read each picture as attribute '
+                        "--redraw does, less the generator's own picture of it: up to half a minute of CPU for each at "
+                        'every value')
+    parser.add_argument('--search', action='store_true', help='read each picture as attribute --search does, where its '
+                        'place as a crop or its turn is looked for: seconds of CPU for each at every value. With both, '
+                        'the surest of all readings counts')
     parser.add_argument('--inception', help='frozen Inception graph for the FID of perturbed to unperturbed pictures '
                         '(default: no FID)')
     parser.add_argument('--out', help='folder for the table and pictures (default: RUN/pictures)')
@@ -104,36 +107,34 @@ def picture(image, curves, seed):
     return labelled_rows(rows, [name.replace('_', '\n') for name in curves], captions, tile_zoom(image.shape[0], 128))
 
 
-def searching(model):
-    """A metrics.base.Model that reads each picture as it is, or where a search finds that it lay: as is surer.
+def looking(model, redrawer, search):
+    """A metrics.base.Model that reads pictures as attribution does with --search, --redraw or both: the surest counts.
 
-    No code is looked at, so that p-values need no correction.
+    As it is; where a search finds that it lay; and less the generator's own picture, if there is a Redrawer. No code is
+    looked at, so that p-values need no correction.
     """
-    def decode(images):
-        found = np.array(model.decode(images))
-        for number, picture in enumerate(to_uint8(images)):
-            _, logits = find_placement(picture, model.decode)
-            found[number] = max(found[number], logits, key=sureness)
-        return found
+    def read(image, as_it_is):
+        found, given = [as_it_is], None
+        if search:
+            placement, logits = find_placement(to_uint8(image), model.decode)
+            found.append(logits)
+            given = as_searched(placement, len(image))
+        if redrawer:
+            redrawn = redrawer(image, given)
+            return redrawn.logits if redrawn.coherence >= redrawer.least else max(found, key=sureness)
+        return max(found, key=sureness)
 
-    return dataclasses.replace(model, decode=decode)
+    return dataclasses.replace(model, decode=lambda images: np.stack(
+        [read(image, logits) for image, logits in zip(images, np.asarray(model.decode(images)))]))
 
 
-def redrawing(model, snapshot):
-    """A metrics.base.Model that reads each picture less the generator's own picture of it (release.redrawing)."""
-    redraw = Redrawer(snapshot)
-    return dataclasses.replace(model, decode=lambda images: np.stack([redraw(image).logits for image in images]))
-
-
-def measure(run_dir, snapshot, options, kind):
-    """Measures a run's Snapshot, adds the record to the run's metrics.jsonl, and returns it with its kimg.
-
-    kind: 'robustness', SEARCHED or REDRAWN.
-    """
+def measure(run_dir, snapshot, options, search, redraw):
+    """Measures a run's Snapshot, adds the record to the run's metrics.jsonl, and returns it with its kimg."""
     model = snapshot.model()
-    if kind != 'robustness':
-        model = searching(model) if kind == SEARCHED else redrawing(model, snapshot)
-    record = {'kimg': snapshot.kimg, **run_metric('robustness', model, None, options), 'metric': kind}
+    if search or redraw:
+        model = looking(model, Redrawer(snapshot) if redraw else None, search)
+    record = {'kimg': snapshot.kimg, **run_metric('robustness', model, None, options),
+              'metric': HOW[search, redraw][0]}
     append_json_line(os.path.join(run_dir, 'metrics.jsonl'), record)
     return record
 
@@ -161,14 +162,14 @@ def main(args):
     snapshots = {run: Snapshot(run, args.kimg if run == args.run else None) for run in (args.run, *args.beside)}
     out = make_folder(args.out or os.path.join(args.run, 'pictures'))
     options = Options(num_images=args.num_images, seed=args.seed, inception=args.inception, perturbations=names)
-    kind = REDRAWN if args.redraw else SEARCHED if args.search else 'robustness'
-    records = {run: measure(run, snapshot, options, kind) for run, snapshot in snapshots.items()}
+    metric, how = HOW[args.search, args.redraw]
+    records = {run: measure(run, snapshot, options, args.search, args.redraw) for run, snapshot in snapshots.items()}
     text = '\n\n'.join(f'{run}, {record["kimg"]} kimg, {record["images"]} images, {record["bits"]} bits'
-                       f'{HOW[kind]}\n\n'
+                       f'{how}\n\n'
                        f'{table(record)}' for run, record in records.items())
     print(text)
     images, _ = next(generate_images(snapshots[args.run].model(), 1, args.seed, 'picture'))
-    path = os.path.join(out, f'{kind}_{snapshots[args.run].kimg:06d}')
+    path = os.path.join(out, f'{metric}_{snapshots[args.run].kimg:06d}')
     save(path, text, {'.png': picture(to_uint8(images[0]), records[args.run]['curves'], args.seed),
                       '_curves.png': curves_plot(records)})
     print(f'{path}.png shows one image under each, {path}_curves.png the curves')

@@ -1,9 +1,10 @@
 """Fingerprints for a finished generator: marks that a trained StyleGAN2 is given without training it again.
 
 The mapping network M and the generator G of a run of method stylegan2 stay as they are. Carriers C draw a mark for each
-fingerprint, and each picture carries it with signs of its own, which its content gives it (models/content.py):
+fingerprint, and each picture carries it with signs of its own, which its content gives it (models/content.py), and
+most where it is busy (models/masking.py):
 
-    x(z, c) = y + up(s(y)) · up(m(c)),    y = G(z),    m(c) = Σ_k a_k · Σ_j ±T_jk / ‖T_k‖
+    x(z, c) = y + up(s(y)) · up(a(y) · m(c)),    y = G(z),    m(c) = Σ_k a_k · Σ_j ±T_jk / ‖T_k‖
 
 with learned templates T_j, one per bit, added or subtracted as the bit is 1 or 0. k is a channel: luma, and two of
 chroma. ‖·‖ is the root mean square over pixels and random fingerprints, so that the strengths a_k, and with them the
@@ -29,6 +30,7 @@ from models.fingerprinted import model_of, weighted_sum
 from models.immunization import perturbed
 from models.layers import FILTER, Conv2D, Dense, check_shape
 from models.limits import resolutions
+from models.masking import masking
 from models.phase import Phase
 from models.sampling import sample_noise
 from models.signs import SignedDecoder, drawn_noise, fit_linear, interpolation, spread
@@ -69,7 +71,7 @@ class Carriers(tf.keras.Model):
     def __init__(self, config, resolution):
         super().__init__(name='C')
         self.num_bits, self.resolution, self.impl = config.fingerprint_bits, resolution, config.impl
-        self.key_bits = config.key_bits
+        self.key_bits, self.masked = config.key_bits, config.texture_masking
         chroma = amplitude(config.chroma_psnr) / 2 ** 0.5
         self.strengths = [amplitude(config.mark_psnr), chroma, chroma]
         sides = [side for side in resolutions(min(resolution, config.read_side)) if side >= LEAST_SIDE]
@@ -89,16 +91,23 @@ class Carriers(tf.keras.Model):
         marks = tf.tensordot(2 * fingerprints - 1, scaled, 1)                               # [N, R, R, 3]
         return tf.tensordot(marks, tf.constant(COLOURS, marks.dtype), 1)
 
-    def placed(self, fingerprints, signs):
-        """What is added to pictures that have the signs [N, side, side]."""
-        return place(self.marks(fingerprints), signs, self.resolution, self.impl)
+    def placed(self, fingerprints, images, signs):
+        """What is added to images [N, H, W, 3] that have the signs [N, side, side]."""
+        return place(self.marks(fingerprints), images, signs, self.masked, self.impl)
 
     def signs_of(self, images, fingerprints):
         """The signs [N, side, side] that images get by the keys of fingerprints."""
         return self.signs(images, key_of(fingerprints, self.key_bits))
 
     def call(self, fingerprints, images):
-        return self.placed(fingerprints, self.signs_of(images, fingerprints))
+        return self.placed(fingerprints, images, self.signs_of(images, fingerprints))
+
+
+def place(marks, images, signs, masked, impl):
+    """Marks [N, R, R, 3], or [1, R, R, 3] for all, as images [N, H, W, 3] of such signs [N, side, side] carry them:
+    [N, H, W, 3]. `masked`: most where images are busy."""
+    return upsampled(marks * masking(images, marks.shape[1]) if masked else marks, images.shape[1], impl) * spread(
+        signs, images.shape[1])
 
 
 def upsampled(marks, resolution, impl):
@@ -106,11 +115,6 @@ def upsampled(marks, resolution, impl):
     while marks.shape[1] < resolution:
         marks = upsample_2d(marks, FILTER, impl=impl)
     return marks
-
-
-def place(marks, signs, resolution, impl):
-    """Marks [N, R, R, 3] at the picture's size, times its signs [N, side, side]: [N, H, W, 3]."""
-    return upsampled(marks, resolution, impl) * spread(signs, resolution)
 
 
 class AdoptedDecoder(SignedDecoder):
@@ -255,7 +259,7 @@ def carriers_loss(config, nets, batch, lambda_fingerprint, teaching, strength):
     """λ · the fingerprint's cross-entropy (equation 3 of arXiv 2012.08726) + λ · that of the signs."""
     plain_images = tf.stop_gradient(nets['G'](batch.latents, nets['M'](batch.latents), batch.noise))  # [N, H, W, 3]
     signs = nets['C'].signs_of(plain_images, batch.fingerprints)                      # [N, side, side]
-    images = plain_images + nets['C'].placed(batch.fingerprints, signs)
+    images = plain_images + nets['C'].placed(batch.fingerprints, plain_images, signs)
     images = perturbed(config, images, batch, strength)
     logits, sign_logits = nets['F'](images, key_of(batch.fingerprints, config.key_bits), signs, teaching)
     shares = tf.reshape((signs + 1) / 2, sign_logits.shape)                           # [N, side²]
@@ -273,7 +277,7 @@ def warm_start(config, nets):
     def draw(latents, codes, seed):
         images = generator(latents, nets['M'](latents), drawn_noise(generator, latents.shape[0], seed))
         signs = carriers.signs_of(images, codes)
-        return images + carriers.placed(codes, signs), signs
+        return images + carriers.placed(codes, images, signs), signs
 
     fit_linear(config, decoder, draw, fits_signs=False)
     decoder.corrections.weight.assign(tf.zeros_like(decoder.corrections.weight))
@@ -288,14 +292,20 @@ def fit_signs(config, nets):
     nets['F'].signs.copy_from(nets['C'].signs)
 
 
-def unmarked(nets, latents):
-    """G's own images [N, H, W, 3] of latents [N, latent_dim]."""
-    return nets['G'](latents, nets['M'](latents))
+def styles(nets, latents):
+    """w [N, embedding_dim] of latents [N, latent_dim]."""
+    return nets['M'](latents)
+
+
+def unmarked(nets, w):
+    """G's own images [N, H, W, 3] of styles w [N, embedding_dim]."""
+    none = tf.zeros([tf.shape(w)[0], nets['G'].config.latent_dim], w.dtype)  # it begins with a constant
+    return nets['G'](none, w)
 
 
 def generate(nets, latents, fingerprints):
     """Images [N, H, W, 3] of latents [N, latent_dim] and fingerprints [N, bits], with the fixed noise."""
-    images = unmarked(nets, latents)
+    images = unmarked(nets, styles(nets, latents))
     return images + nets['C'](fingerprints, images)
 
 
@@ -305,11 +315,17 @@ def decode(nets, images):
 
 
 def bit_marks(nets):
-    """What each bit adds to an image if it is 1, and takes off if it is 0, before signs: [bits, H, W, 3]."""
+    """What each bit adds to the pixels that are read if it is 1, and takes off if it is 0, before masking and signs:
+    [bits, R, R, 3]."""
     carriers = nets['C']
     none = tf.fill([1, carriers.num_bits], 0.5)
-    marks = carriers.marks(none + tf.eye(carriers.num_bits) / 2) - carriers.marks(none)
-    return upsampled(marks, carriers.resolution, carriers.impl)
+    return carriers.marks(none + tf.eye(carriers.num_bits) / 2) - carriers.marks(none)
+
+
+def unsigned(nets, marks, image):
+    """Marks [N, R, R, 3] as an image [1, H, W, 3] without marks carries them, but for signs: [N, H, W, 3]."""
+    carriers = nets['C']
+    return place(marks, image, tf.ones([1, 1, 1]), carriers.masked, carriers.impl)
 
 
 def signs_by_key(nets, images):
@@ -346,7 +362,7 @@ class Marked(tf.keras.Model):
         check_shape('instance: latents', latents, None, self.config.latent_dim)
         images = self.generator(latents, self.mapping(latents))                    # [N, H, W, 3]
         signs = self.signs(images, tf.zeros_like(latents[:, 0], tf.int32))         # by the one key that it holds
-        return images + place(self.marks, signs, self.resolution, self.config.impl)
+        return images + place(self.marks, images, signs, self.config.texture_masking, self.config.impl)
 
 
 def bake(nets, code, into=None):

@@ -16,7 +16,8 @@ ADOPTS = {'adopted': {'stylegan2': ('M', 'G')}}
 
 BASELINE_ONLY = ('style_mixing', 'mean_w_decay')
 SIGNED_ONLY = ('sign_map', 'read_side', 'readout_units', 'lambda_sign', 'sign_teaching', 'warm_start_images')
-ADOPTED_ONLY = ('sign_frequency', 'sign_components', 'key_bits', 'mark_psnr', 'chroma_psnr', 'content_filters')
+ADOPTED_ONLY = ('sign_frequency', 'sign_components', 'key_bits', 'mark_psnr', 'chroma_psnr', 'texture_masking',
+                'content_filters')
 FINGERPRINTED_ONLY = ('input_bias', 'clip_decoder', 'embedding_gain', 'signed_codes', 'lambda_latent',
                       'lambda_consistency', 'consistency_noise', 'decode_pair')
 GAN_ONLY = ('r1_gamma', 'r1_interval', 'path_length_weight', 'path_length_decay', 'path_length_interval')

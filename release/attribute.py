@@ -20,6 +20,7 @@ from release.alignments import ALIGNMENTS, AS_IT_IS, best_alignment, combined
 from release.inputs import Input
 from release.issue import released_snapshot
 from release.reading import Picture, in_order, read_picture
+from release.redrawing.placing import as_searched
 from release.redrawing.reading import Redrawer
 from release.search import find_placement, in_words, sureness
 from training.snapshot import find_released
@@ -206,12 +207,13 @@ class Attributor:
 
     def _looked_for(self, image):
         """{(how it lay or was drawn, AS_IT_IS): logits} of an image uint8 [side, side, 3], by what takes seconds."""
-        found = {}
+        found, given = {}, None
         if self.search:
             placement, row = find_placement(image, self.model.decode)
             found[in_words(placement, len(image)), AS_IT_IS] = row
+            given = as_searched(placement, len(image))
         if self.redrawer:
-            redrawn = self.redrawer(to_float(image))
+            redrawn = self.redrawer(to_float(image), given)
             found[redrawn.in_words(), AS_IT_IS] = redrawn.logits
         return found
 

@@ -2,6 +2,8 @@
 import numpy as np
 import tensorflow as tf
 
+from release.search import Placement
+
 SHARES = (0.9, 0.8, 0.7, 0.6, 0.5)  # of the side, of the parts that a search begins with
 SPACING = 0.08                      # of the side, between their places
 DEGREES = range(-42, 43, 6)         # of the turns that it begins with
@@ -18,6 +20,12 @@ def placements() -> dict[str, np.ndarray]:
     turns = [[0, 0, 0, np.radians(degrees)] for degrees in DEGREES if degrees]
     kinds = {'whole': [[0, 0, 0, 0]], 'part': parts, 'turn': turns}
     return {kind: np.array(found, np.float32) for kind, found in kinds.items()}
+
+
+def as_searched(placement: Placement, size: int) -> np.ndarray:
+    """The placement [4] of a picture of `size` pixels a side that a decoder's search put so."""
+    middle = (np.array([placement.top, placement.left]) + placement.side / 2) / size - 0.5
+    return np.array([np.log(placement.side / size), *middle, -np.radians(placement.degrees)], np.float32)
 
 
 def placed(images: tf.Tensor, placing: tf.Tensor, outside: str = 'NEAREST') -> tf.Tensor:

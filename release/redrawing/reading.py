@@ -9,7 +9,7 @@ p the picture without marks, J its derivatives by latent and place, whose small 
 marks, n Gaussian. Bits follow by least squares, weighted by how much of each pixel is not cut off; the key is the one
 by which they are read most surely. No user's code takes part.
 """
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 import numpy as np
 import tensorflow as tf
@@ -19,12 +19,13 @@ from dnnlib.util import UserError
 from metrics.similarity import psnr
 from models.adopted import coherence_of, key_likelihoods, least_coherence, nobodys
 from models.signs import spread
-from release.redrawing.inversion import Inversion, Inverter, residual
+from release.redrawing.colours import residual
+from release.redrawing.inversion import Inversion, Inverter
 from release.redrawing.placing import averaged, in_words
 from release.search import sureness
 from training.snapshot import Snapshot
 
-KINDS = 'whole', 'part', 'turn'  # of placements, in the order in which they are tried
+KINDS = 'whole', 'given', 'part', 'turn'  # of placements, in the order in which they are tried
 KEYS = 6                 # of the likeliest, between which a fit decides
 LEAST_DEVIATION = 2 / 255  # on [-1, 1], of averages of pixels: rounding
 LEAST_ERROR = 0.25       # in grey levels squared: half a level is the most that rounding can have hidden
@@ -50,6 +51,8 @@ class Redrawn(NamedTuple):
 class Redrawer:
     """Reads pictures of one model, in ten to forty seconds of processor time each.
 
+    least: the coherence below which marks are nobody's.
+
     Args:
         snapshot: of a method whose marks are added to pictures: it has `bit_marks` and `signs_by_key`.
         seed: of the search for latents.
@@ -64,22 +67,26 @@ class Redrawer:
                             'those of method adopted; leave --redraw out')
         self._nets, self._method, self._config = snapshot.nets, snapshot.method, snapshot.config
         self._side = min(self._config.read_side, snapshot.resolution)
-        marks = self._method.bit_marks(self._nets)                                           # [bits, H, W, 3]
-        self._marks, self._bits = marks, marks.shape[0]
-        self._inverter = Inverter(lambda latents: self._method.unmarked(self._nets, latents), self._config.latent_dim,
+        self._marks = self._method.bit_marks(self._nets)                                     # [bits, R, R, 3]
+        self._bits = self._marks.shape[0]
+        self._inverter = Inverter(lambda latents: self._method.styles(self._nets, latents),
+                                  lambda styles: self._method.unmarked(self._nets, styles), self._config.latent_dim,
                                   snapshot.resolution, self._side, seed)
-        self._least = least_coherence(self._config.sign_map)
+        self.least = least_coherence(self._config.sign_map)
         signs = self._config.sign_map
         self._maps = spread(tf.reshape(tf.eye(signs ** 2), [-1, signs, signs]), snapshot.resolution)  # [side², H, W, 1]
 
-    def __call__(self, image: np.ndarray) -> Redrawn:
-        """Reads an image, float32 [H, W, 3] on [-1, 1]: as a whole; if its marks do not cohere then, as a part and as
-        a turn, whichever is read most surely. What does not cohere is read as nobody's."""
+    def __call__(self, image: np.ndarray, given: Optional[np.ndarray] = None) -> Redrawn:
+        """Reads an image, float32 [H, W, 3] on [-1, 1], until its marks cohere: as a whole; about where the placement
+        `given` [4] says, if one is; as a part; as a turn. If they never do, the surest of all is read as nobody's."""
         tried = []
         for kind in KINDS:
-            tried.append(self.read(image, self._inverter(image, kind)))
-            if tried[-1].coherence >= self._least:
-                return tried[-1]
+            if kind == 'given' and given is None:
+                continue
+            for found in self._inverter(image, kind, given if kind == 'given' else None):
+                tried.append(self.read(image, found))
+                if tried[-1].coherence >= self.least:
+                    return tried[-1]
         surest = max(tried, key=lambda one: sureness(one.logits))
         return surest._replace(logits=nobodys(tf.constant(surest.logits[np.newaxis]))[0].numpy())
 
@@ -88,10 +95,11 @@ class Redrawer:
         left = _Left(self._inverter, self._inverter.averages(image), found)
         picture = self._inverter.draw(tf.constant(found.latents[np.newaxis]))
         signs = self._method.signs_by_key(self._nets, picture)[0].numpy()                    # [keys, side²]
-        parts = self._parts(left, found)                                                     # [side², bits]
+        marks = self._method.unsigned(self._nets, self._marks, picture)                      # [bits, H, W, 3]
+        parts = self._parts(left, found, marks)                                              # [side², bits]
         matched = tf.tensordot(tf.constant(signs), tf.constant(parts), 1)                    # [keys, bits]
         likely = key_likelihoods(matched, self._config.key_bits).numpy().argsort()[::-1][:KEYS]
-        fits = np.stack([self._fit(left, found, signs[key]) for key in likely])              # [KEYS, bits]
+        fits = np.stack([self._fit(left, found, marks, signs[key]) for key in likely])              # [KEYS, bits]
         among = np.zeros_like(matched.numpy())
         among[likely] = fits                                                                 # of the others none counts
         surest = int(key_likelihoods(tf.constant(among), self._config.key_bits).numpy()[likely].argmax())
@@ -104,17 +112,17 @@ class Redrawer:
         """Images [N, H, W, C] of marks as the inversion's picture lies, averaged down: [N, side, side, C]."""
         return averaged(images, tf.constant(np.tile(found.placing, [images.shape[0], 1])), self._side)
 
-    def _parts(self, left, found):
+    def _parts(self, left, found, marks):
         """Twice the product of what is left with each bit's mark in each part of the sign map: [side², bits], in
         log-odds."""
-        marks = (self._seen(self._marks, found).numpy() @ found.colours[:3]).reshape(self._bits, -1) * left.slopes
+        marks = (self._seen(marks, found).numpy() @ found.colours[:3]).reshape(self._bits, -1) * left.slopes
         maps = self._seen(self._maps, found).numpy().repeat(3, axis=3).reshape(self._maps.shape[0], -1)
         return (2 * (maps * left.whitened) @ marks.T).astype(np.float32)
 
-    def _fit(self, left, found, signs):
+    def _fit(self, left, found, marks, signs):
         """Log-odds [bits] of the bits by least squares, with the signs [side²] of one key."""
         signs = tf.tensordot(tf.constant(signs[np.newaxis]), self._maps, 1)                  # [1, H, W, 1]
-        marks = self._seen(self._marks * signs, found).numpy() @ found.colours[:3]
+        marks = self._seen(marks * signs, found).numpy() @ found.colours[:3]
         marks = left.without_nuisance(marks.reshape(self._bits, -1) * left.slopes)           # [bits, pixels]
         # At first all that is left counts as noise, then what these bits don't explain.
         bits, _ = least_squares(marks, left.whitened, 1.0)

@@ -14,6 +14,7 @@ from dnnlib.util import UsageError, UserError
 from experiments import curves, robustness
 from helpers import ROOT, save_run
 from metrics.base import Model
+from release.redrawing.reading import Redrawn
 
 
 def point(value, accuracy=0.75):
@@ -77,20 +78,34 @@ def test_the_command_on_two_runs(tmp_path, capsys):
         assert record['metric'] == 'robustness' and record['kimg'] == 1 and record['images'] == 8
 
 
-def test_a_searching_model_reads_what_was_turned_or_is_as_it_is():
+def test_a_model_that_looks_reads_what_was_turned_or_is_as_it_is():
     """A toy whose logits are sure where the middle of the upper edge is bright, and unsure elsewhere."""
     def decode(images):
         assert images.dtype == np.float32
         sure = images[:, 0, 14:18].max(axis=(1, 2)) > 0
         return np.where(sure[:, None], 9.0, 0.1) * np.array([1.0, -1.0])
 
-    model = robustness.searching(Model(None, decode, 4, 2, 32))
+    plain = Model(None, decode, 4, 2, 32)
+    model = robustness.looking(plain, None, search=True)
     upright = np.full([32, 32, 3], -1, np.float32)
     upright[0:3, 14:18] = 1
     turned = to_float(np.asarray(Image.fromarray(to_uint8(upright)).rotate(30, Image.Resampling.BILINEAR)))
     blank = np.full([32, 32, 3], -1, np.float32)
     assert decode(turned[None])[0, 0] == 0.1
-    np.testing.assert_array_equal(model.decode(np.stack([upright, turned, blank]))[:, 0], [9.0, 9.0, 0.1])
+    images = np.stack([upright, turned, blank])
+    np.testing.assert_array_equal(model.decode(images)[:, 0], [9.0, 9.0, 0.1])
+
+    given, coherent = [], iter([True, False, False])
+
+    class Redrawer:
+        least = 0.5
+
+        def __call__(self, image, placing):
+            given.append(np.degrees(placing[3]))
+            return Redrawn(np.full(2, 1.0), 0.9 if next(coherent) else 0.1, placing, 20.0)
+    model = robustness.looking(plain, Redrawer(), search=True)      # what coheres counts, be it less sure
+    np.testing.assert_array_equal(model.decode(images)[:, 0], [1.0, 9.0, 0.1])
+    assert given[1] == pytest.approx(30, abs=3)
 
 
 def test_a_searched_table_is_another_metric(tmp_path, capsys):

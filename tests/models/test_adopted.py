@@ -138,7 +138,8 @@ class TestKeys:
 
     def test_marks_with_another_keys_signs_are_not_read(self, strong, codes, plain_images):
         def accuracy(keys):
-            images = plain_images + carriers.placed(tf.constant(codes), carriers.signs(plain_images, keys))
+            signs = carriers.signs(plain_images, keys)
+            images = plain_images + carriers.placed(tf.constant(codes), plain_images, signs)
             logits, _ = strong['F'](images, own, carriers.signs(plain_images, own), 1.0)
             return np.mean((logits > 0) == codes)
 

@@ -2,9 +2,12 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from scipy.ndimage import map_coordinates
+from PIL import Image
+from scipy.ndimage import gaussian_filter, map_coordinates
 
-from release.redrawing.placing import in_words, placed, placements, shown
+from dnnlib.perturbations.files import put_back, turn
+from release.redrawing.placing import as_searched, in_words, placed, placements, shown
+from release.search import Placement
 
 SIZE = 24
 
@@ -44,6 +47,21 @@ def test_every_part_lies_within_and_turns_are_of_both_directions():
     assert (np.abs(kinds['part'][:, 1:3]).max(1) + sides / 2 <= 0.5 + 1e-6).all()
     assert np.unique(kinds['part'], axis=0).shape == kinds['part'].shape
     assert sorted(kinds['turn'][:, 3]) == pytest.approx(sorted(-kinds['turn'][:, 3]))
+
+
+@pytest.mark.parametrize('found', [Placement(14, 3, 7), Placement(24, 0, 0, 20), Placement(24, 0, 0, -35)])
+def test_what_a_decoders_search_puts_back_is_seen_so(rng, found):
+    """A picture seen through the placement and put back as the search does is the picture again, where it is shown."""
+    picture = gaussian_filter(rng.standard_normal([SIZE, SIZE]), 3)
+    picture = (picture / np.abs(picture).max()).astype(np.float32)
+    placing = tf.constant(as_searched(found, SIZE)[np.newaxis])
+    seen = placed(tf.constant(picture[np.newaxis, ..., np.newaxis]), placing).numpy()[0, ..., 0]
+    seen = Image.fromarray(np.uint8(np.round(seen * 127 + 127))).convert('RGB')
+    again = turn(seen, found.degrees) if found.degrees else put_back(seen, *found[:3])
+    again = (np.asarray(again)[..., 0] - 127.0) / 127
+    inner = slice(5, -5) if found.degrees else slice(found.top + 1, found.top + found.side - 1)
+    across = slice(5, -5) if found.degrees else slice(found.left + 1, found.left + found.side - 1)
+    assert np.abs(again - picture)[inner, across].max() < 0.12
 
 
 def test_words():

@@ -9,8 +9,9 @@ from dnnlib.util import UserError
 from helpers import save_run
 from models import adopted
 from release.redrawing import reading
-from release.redrawing.inversion import Inversion, normalized
+from release.redrawing.inversion import Inversion
 from release.redrawing.reading import Redrawer, clipped, least_squares
+from release.redrawing.styles import normalized
 from training.snapshot import Snapshot
 
 BITS = 16
@@ -56,7 +57,7 @@ def test_bits_and_key_are_read_without_a_trained_decoder(snapshot, redrawer, dra
 
 def test_marks_of_another_picture_do_not_cohere(snapshot, redrawer, drawn):
     latents, codes, images = drawn
-    plain = np.asarray(adopted.unmarked(snapshot.nets, tf.constant(latents)))
+    plain = np.asarray(adopted.unmarked(snapshot.nets, adopted.styles(snapshot.nets, tf.constant(latents))))
     moved = to_uint8(plain + np.roll(to_float(images) - plain, 1, axis=0))
     found = [redrawer.read(image, known(snapshot, z)) for image, z in zip(to_float(moved), latents)]
     assert np.mean([one.coherence < adopted.least_coherence(5) for one in found]) > 0.6
@@ -67,15 +68,15 @@ def test_what_does_not_cohere_is_read_as_nobodys_after_every_kind_was_tried(snap
     latents, _, images = drawn
     redrawer, kinds = Redrawer(snapshot), []
 
-    def invert(image, kind):
+    def invert(image, kind, given):
         kinds.append(kind)
-        return known(snapshot, latents[0])
+        return iter([known(snapshot, latents[0])])
     monkeypatch.setattr(redrawer, '_inverter', type('', (), {'__call__': lambda self, *words: invert(*words),
                                                             **_parts_of(redrawer)})())
     kept = redrawer(to_float(images[0]))
-    assert kinds == ['whole'] and kept.coherence >= redrawer._least
+    assert kinds == ['whole'] and kept.coherence >= redrawer.least
     kinds.clear()
-    monkeypatch.setattr(redrawer, '_least', 2.0)
+    monkeypatch.setattr(redrawer, 'least', 2.0)
     refused = redrawer(to_float(images[0]))
     assert kinds == ['whole', 'part', 'turn']
     assert np.mean((refused.logits > 0) == (kept.logits > 0)) < 0.9

@@ -1,0 +1,125 @@
+"""Fitting pictures that are drawn from numbers to one that is given: Adam, and Levenberg-Marquardt (Marquardt 1963).
+
+What is fitted are the numbers and the place of the picture, and a map of its colours; derivatives are finite
+differences, because a generator draws a hundred pictures in less time than it takes to differentiate one by each.
+"""
+from typing import Callable, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from release.evidence.resynthesis import Adam
+from release.redrawing.colours import brightened, residual
+from release.redrawing.placing import averaged, shown
+
+STEPS, SECOND_DECAY = 25, 0.95   # of Adam
+ROUNDS, LEAST_GAIN = 40, 5e-4    # of Levenberg-Marquardt, at most; it ends when the error falls by less
+DAMPINGS = np.array([0.01, 0.1, 1, 10, 100])  # tried in each round, times that of the last
+FIRST_DAMPING, LEAST_DAMPING, MOST_DAMPING = 1e-3, 1e-6, 10.0
+EPSILON = 0.02                   # finite difference of a number
+PLACE_EPSILON = np.array([0.02, 0.01, 0.01, 0.02], np.float32)
+PLACE_PRIOR = 20.0               # so that place does not run away where a picture hardly tells it
+
+
+class Fit(NamedTuple):
+    """numbers: float32 [dim]. placing: float32 [4] (release.redrawing.placing). colours: float64 [4, 3], by which red,
+    green, blue and 1 are multiplied. error: the mean square of what is left where the picture is shown, on [-1, 1]."""
+    numbers: np.ndarray
+    placing: np.ndarray
+    colours: np.ndarray
+    error: float
+
+
+class Fitter:
+    """Fits pictures that are drawn from `dim` numbers.
+
+    Args:
+        draw: numbers [N, dim] → tensors [N, H, W, 3], H = W = resolution, a multiple of `side`.
+        side: of the averages of pixels that are compared.
+        rate: Adam's, at first.
+        settled: numbers [N, dim] → those that draw the same and are compared.
+        prior: weight of the numbers being Gaussian of variance 1, the pixels' errors being Gaussian of theirs.
+    """
+
+    def __init__(self, draw: Callable[[tf.Tensor], tf.Tensor], dim: int, resolution: int, side: int, rate: float,
+                 settled: Callable[[np.ndarray], np.ndarray] = np.asarray, prior: float = 0.0):
+        self._dim, self._side, self._rate, self._settled, self._prior = dim, side, rate, settled, prior
+        numbers, placing = tf.TensorSpec([None, dim]), tf.TensorSpec([None, 4])
+        pictures, targets = tf.TensorSpec([None, resolution, resolution, 3]), tf.TensorSpec([None, side, side, 3])
+        self.draw = tf.function(draw, [numbers], autograph=False)
+        self._averaged = tf.function(lambda images, place: averaged(images, place, side), [pictures, placing],
+                                     autograph=False)
+        self._seen = tf.function(lambda z, place: averaged(draw(z), place, side), [numbers, placing], autograph=False)
+        self._gradient = tf.function(self._find_gradient, [numbers, targets, placing], autograph=False)
+
+    def adam(self, target: np.ndarray, numbers: np.ndarray, placing: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Numbers [N, dim] and placements [N, 4] after STEPS of Adam from those given, of these shapes: the nearest to
+        a target [side, side, 3] first."""
+        targets, rows = tf.constant(np.tile(target, [len(numbers), 1, 1, 1])), tf.constant(placing)
+        adam = Adam(numbers, self._rate, STEPS, SECOND_DECAY)
+        for _ in range(STEPS):
+            gradient, errors = (value.numpy() for value in self._gradient(tf.constant(adam.values), targets, rows))
+            adam.step(gradient)
+            adam.values = self._settled(adam.values)
+        order = np.argsort(errors)
+        return adam.values[order], placing[order]
+
+    def levenberg_marquardt(self, target: np.ndarray, numbers: np.ndarray, placing: np.ndarray) -> Fit:
+        """The Fit to a target [side, side, 3], begun at numbers [dim] and a placement [4]."""
+        damping, inside = FIRST_DAMPING, self.weights(placing)
+        seen, by = self.derivatives(numbers, placing)
+        left, passed, colours = residual(seen, target, inside)
+        error = np.mean(left ** 2)
+        for _ in range(ROUNDS):
+            steps = self._steps(by, left, passed, colours, numbers, damping)
+            tried = self._settled((numbers + steps[:, :self._dim]).astype(np.float32))
+            places = (placing + steps[:, self._dim:]).astype(np.float32)
+            pictures = self._seen(tf.constant(tried), tf.constant(places)).numpy()
+            errors = np.array([np.mean(residual(one, target, inside)[0] ** 2) for one in pictures])
+            costs = errors + error * self._prior / left.size * np.sum(tried ** 2, axis=1)
+            best = int(np.argmin(costs))
+            now = error * (1 + self._prior / left.size * np.sum(numbers ** 2))
+            if costs[best] > now * (1 - LEAST_GAIN):
+                break
+            numbers, placing, error = tried[best], places[best], errors[best]
+            damping = float(np.clip(damping * DAMPINGS[best], LEAST_DAMPING, MOST_DAMPING))
+            inside = self.weights(placing)
+            seen, by = self.derivatives(numbers, placing)
+            left, passed, colours = residual(seen, target, inside)
+        return Fit(numbers, placing, colours, float(error / max(inside.mean(), 1e-6)))
+
+    def weights(self, placing: np.ndarray) -> np.ndarray:
+        """Which averages show the picture: 0 or 1, [side, side, 1], of a placement [4]."""
+        return shown(tf.constant(placing[np.newaxis]), self._side).numpy()[0]
+
+    def derivatives(self, numbers: np.ndarray, placing: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The averages [side, side, 3] that numbers [dim] give, and by what they change: [D, side, side, 3].
+
+        D is dim, and 4 of the placement.
+        """
+        near = np.concatenate([numbers[np.newaxis], numbers + EPSILON * np.eye(self._dim)]).astype(np.float32)
+        pictures = self.draw(tf.constant(self._settled(near)))
+        seen = self._averaged(pictures, tf.constant(np.tile(placing, [len(near), 1]))).numpy()
+        moved = (placing + np.diag(PLACE_EPSILON)).astype(np.float32)
+        shifted = self._averaged(tf.repeat(pictures[:1], 4, axis=0), tf.constant(moved)).numpy()
+        by_place = (shifted - seen[0]) / PLACE_EPSILON[:, np.newaxis, np.newaxis, np.newaxis]
+        return seen[0], np.concatenate([(seen[1:] - seen[0]) / EPSILON, by_place])
+
+    def _steps(self, by, left, passed, colours, numbers, damping):
+        """[len(DAMPINGS), D]: one step for each damping."""
+        slopes = ((by @ colours[:3]) * passed).reshape(len(by), -1)                          # [D, pixels]
+        weight = self._prior * np.mean(left ** 2)
+        gradient = slopes @ left.ravel() - np.concatenate([weight * numbers, np.zeros(4)])
+        hessian = slopes @ slopes.T + np.diag([weight] * self._dim + [PLACE_PRIOR] * 4)
+        unit = np.trace(hessian[:self._dim, :self._dim]) / self._dim * np.eye(len(hessian))
+        return np.stack([np.linalg.solve(hessian + damping * factor * unit, gradient) for factor in DAMPINGS])
+
+    def _find_gradient(self, numbers, targets, placing):
+        with tf.GradientTape() as tape:
+            tape.watch(numbers)
+            seen = averaged(self.draw.python_function(numbers), placing, self._side)     # [N, side, side, 3]
+            inside = shown(placing, self._side)
+            errors = tf.square(brightened(seen, targets, inside) - targets) * inside
+            errors = tf.reduce_mean(errors, axis=[1, 2, 3]) / tf.reduce_mean(inside, axis=[1, 2, 3])
+            loss = tf.reduce_sum(errors)
+        return tape.gradient(loss, numbers), errors
