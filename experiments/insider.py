@@ -26,6 +26,7 @@ from metrics.bit_accuracy import RATES
 from metrics.similarity import psnr, squared_error
 from models.adopted import COLOURS, upsampled
 from models.content import key_of
+from models.masking import masking
 from models.signs import spread
 from training.snapshot import Snapshot
 
@@ -55,18 +56,25 @@ class Opened:
         nets, self.config, self.resolution = snapshot.nets, snapshot.config, snapshot.resolution
         self.carriers = carriers = nets['C']
         self._draw = tf.function(lambda latents: nets['G'](latents, nets['M'](latents)), autograph=False)
-        self._signs = tf.function(lambda images, keys: spread(carriers.signs(images, keys), self.resolution),
-                                  autograph=False)
+        self._gains = tf.function(self._find_gains, autograph=False)
+        self._mark = tf.function(carriers, autograph=False)
         self._content = tf.function(lambda images: carriers.signs.content(images), autograph=False)
 
     def unmarked(self, count, rng):
         """Pictures without a mark: float32 [count, H, W, 3]."""
         return batched(self._draw, BATCH, rng.standard_normal([count, self.config.latent_dim]).astype(np.float32))
 
-    def signs(self, images, code):
-        """The signs that pictures give their marks by the key of a code [bits]: [N, H, W, 1]."""
+    def gains(self, images, code):
+        """By what pictures multiply marks, by the key of a code [bits]: signs, and masking if any, [N, H, W, 1]."""
         key = key_of(code[np.newaxis], self.config.key_bits)
-        return batched(lambda part: self._signs(part, tf.repeat(key, len(part))), BATCH, images)
+        return batched(lambda part: self._gains(part, tf.repeat(key, len(part))), BATCH, images)
+
+    def _find_gains(self, images, keys):
+        gains = spread(self.carriers.signs(images, keys), self.resolution)
+        if self.carriers.masked:
+            side = min(self.resolution, self.config.read_side)
+            gains *= upsampled(masking(images, side), self.resolution, self.carriers.impl)
+        return gains
 
     def nearest(self, images, others):
         """The number, for each picture [N, H, W, 3], of that of `others` whose content is most like its own: [N]."""
@@ -74,14 +82,15 @@ class Opened:
         return np.argmin(np.sum(np.square(first[:, np.newaxis] - second), axis=2), axis=1)
 
     def mark(self, code):
-        """What an instance of `code` [bits] adds, before signs: [H, W, 3]."""
+        """What an instance of `code` [bits] adds, before signs and masking: [H, W, 3]."""
         marks = self.carriers.marks(tf.constant(code[np.newaxis], tf.float32))
         return upsampled(marks, self.resolution, self.carriers.impl)[0].numpy()
 
     def published(self, code, count, rng):
         """Pictures with the mark of `code`, as files keep them: float32 [count, H, W, 3]."""
-        images = self.unmarked(count, rng)
-        return to_float(to_uint8(images + self.signs(images, code) * self.mark(code)))
+        images, row = self.unmarked(count, rng), tf.constant(code[np.newaxis], tf.float32)
+        marks = batched(lambda part: self._mark(tf.repeat(row, len(part), axis=0), part), BATCH, images)
+        return to_float(to_uint8(images + marks))
 
 
 def spectrum(image):
@@ -98,16 +107,16 @@ def radial_mean(power):
                      for channel in np.moveaxis(power, -1, 0)], axis=-1)
 
 
-def estimated_mark(pictures, signs, own_mark, content_power):
-    """What pictures [N, H, W, 3] of one user have in common once their signs [N, H, W, 1] are off: [H, W, 3].
+def estimated_mark(pictures, gains, own_mark, content_power):
+    """What pictures [N, H, W, 3] of one user have in common once their gains [N, H, W, 1] are off: [H, W, 3].
 
     Args:
-        pictures, signs: on [−1, 1].
+        pictures: on [−1, 1]. gains: by what marks were multiplied.
         own_mark: a mark of about the same spectrum and strength, [H, W, 3].
-        content_power: mean power spectrum of signs · unmarked pictures, [H, W, 3], in luma and chroma.
+        content_power: mean power spectrum of gains · unmarked pictures, [H, W, 3], in luma and chroma.
     """
-    share = np.mean(np.square(signs))
-    mean = spectrum(np.mean(signs * pictures, axis=0)) / share
+    share = np.mean(np.square(gains))
+    mean = spectrum(np.mean(gains * pictures, axis=0)) / share
     mark_power = radial_mean(np.abs(spectrum(own_mark)) ** 2)
     kept = mark_power / (mark_power + content_power / share ** 2 / len(pictures))
     found = np.fft.ifft2(mean * kept, axes=(0, 1)).real @ TO_RGB
@@ -122,18 +131,18 @@ def mean_power(images):
 def forged_by_signs(opened, alice, bob, unmarked, rng):
     """Yields (N, forged pictures): alice's mark as bob finds it by the signs that he knows."""
     own = opened.unmarked(PUBLISHED[-1], rng)
-    content = mean_power(opened.signs(own, bob) * own)
+    content = mean_power(opened.gains(own, bob) * own)
     published = opened.published(alice, PUBLISHED[-1], rng)
-    signs = opened.signs(published, bob)
+    gains = opened.gains(published, bob)
     for count in PUBLISHED:
-        mark = estimated_mark(published[:count], signs[:count], opened.mark(bob), content)
-        yield count, unmarked + opened.signs(unmarked, bob) * mark
+        mark = estimated_mark(published[:count], gains[:count], opened.mark(bob), content)
+        yield count, unmarked + opened.gains(unmarked, bob) * mark
 
 
 def forged_by_likeness(opened, alice, bob, unmarked, rng):
     """Yields (N, forged pictures): of each one's most alike of alice's, what is not content."""
     own = opened.unmarked(PUBLISHED[-1], rng)
-    content, marks = mean_power(own), opened.signs(own[:1], bob)[0] * opened.mark(bob)
+    content, marks = mean_power(own), opened.gains(own[:1], bob)[0] * opened.mark(bob)
     published = opened.published(alice, PUBLISHED[-1], rng)
     grain = np.stack([estimated_mark(image[np.newaxis], np.ones([1, 1, 1, 1]), marks, content) for image in published])
     for count in PUBLISHED:

@@ -3,6 +3,7 @@ import json
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from dnnlib.util import UsageError
 from experiments import insider
@@ -68,15 +69,19 @@ def test_a_run_is_measured(tmp_path, capsys, monkeypatch):
     assert {line['named_alice']['1e-06'] for line in lines.values()} == {None}
 
 
-def test_only_the_same_key_gives_the_mark_away(tmp_path):
-    run = save_run(tmp_path / 'run', preset='adopted', method='adopted', mark_psnr=15.0, sign_map=4, key_bits=2)
+@pytest.mark.parametrize('masked', [False, True])
+def test_only_the_same_key_gives_the_mark_away(tmp_path, masked):
+    run = save_run(tmp_path / 'run', preset='adopted', method='adopted', mark_psnr=15.0, sign_map=4, key_bits=2,
+                   texture_masking=masked)
     opened, rng = insider.Opened(Snapshot(run)), np.random.default_rng(0)
     bob, unmarked = rng.integers(0, 2, 16), opened.unmarked(20, rng)
     likeness = []
     for same_key in (True, False):
         alice = insider.framed(bob, 2, same_key, rng)
         assert np.array_equal(alice[:2], bob[:2]) == same_key
-        true = opened.signs(unmarked, alice) * opened.mark(alice)
+        row = tf.constant(np.repeat(alice[np.newaxis], 20, 0), tf.float32)
+        true = opened.carriers(row, tf.constant(unmarked)).numpy()
+        assert np.mean(np.square(opened.gains(unmarked, alice) * opened.mark(alice) - true)) < 0.2 * np.mean(true ** 2)
         *_, (_, forged) = insider.forged_by_signs(opened, alice, bob, unmarked, rng)
         likeness.append(np.corrcoef((forged - unmarked).ravel(), true.ravel())[0, 1])
     assert likeness[0] > 0.2 > 0.05 > abs(likeness[1])  # an untrained generator's content is strong, and clipped

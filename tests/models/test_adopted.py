@@ -54,6 +54,17 @@ def test_marks_are_the_sum_of_a_users_templates(nets):
         assert np.std(changes[0]) > 1e-3
 
 
+def test_masked_marks_are_as_strong_and_lie_where_the_picture_is_busy():
+    config = tiny_config('adopted', method='adopted', sign_map=1, mark_psnr=30.0, chroma_psnr=60.0,
+                         texture_masking=True)
+    carriers = networks(config)['C']
+    images = np.zeros([200, 16, 16, 3], np.float32)
+    images[:, :, :8] = RNG.uniform(-0.5, 0.5, [200, 16, 8, 3])
+    marks = carriers.placed(tf.constant(CODES), tf.constant(images), tf.ones([200, 1, 1])).numpy()
+    assert psnr(marks) == pytest.approx(30, abs=1)
+    assert psnr(marks[:, :, :6]) < psnr(marks[:, :, 10:]) - 10
+
+
 def test_a_step_trains_carriers_and_decoder_alone(config, nets):
     phase, = adopted.phases(config)
     batch = phase.sample(nets, [0, 1], BatchPart(4, 0, 4))
@@ -68,7 +79,10 @@ def test_a_step_trains_carriers_and_decoder_alone(config, nets):
     assert gradients[len(names):] == [None] * len(generator)
 
 
-def test_a_user_gets_their_own_marks_and_no_template(nets):
+@pytest.mark.parametrize('masked', [False, True])
+def test_a_user_gets_their_own_marks_and_no_template(nets, masked):
+    if masked:
+        nets = networks(tiny_config('adopted', method='adopted', sign_map=3, mark_psnr=30.0, texture_masking=True))
     first, second = (adopted.bake(nets, code) for code in CODES[:2])
     expected = adopted.generate(nets, tf.constant(LATENTS[:3]), tf.repeat(CODES[:1], 3, 0))
     np.testing.assert_allclose(first(tf.constant(LATENTS[:3])), expected, atol=1e-5)
