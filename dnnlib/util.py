@@ -216,13 +216,19 @@ def _finish_replacing(path):
         os.rename(replaced, path)
 
 
-def _remove_leftovers(path):
-    """Removes what killed calls with the same `path` have left."""
+def _remove_leftovers(path, last=None):
+    """Removes what killed calls with the same `path` have left.
+
+    last: of a set of files, the one that is named last; while it is absent, `path` goes too if it is such a leftover.
+    """
     parent, name = os.path.split(path)
     pattern = re.compile(re.escape(f'.{name}-') + '[a-z0-9_]{8}' + re.escape(INCOMPLETE))
     for found in filter(pattern.fullmatch, os.listdir(parent)):
-        with contextlib.suppress(OSError), _locked(os.path.join(parent, found), wait=False):
-            _remove(os.path.join(parent, found))
+        leftover = os.path.join(parent, found)
+        with contextlib.suppress(OSError), _locked(leftover, wait=False):
+            if last and not os.path.lexists(last):  # asked now that its maker has ended, whole or not
+                _remove_if(path, os.lstat(leftover))
+            _remove(leftover)
 
 
 def _remove(path):
@@ -232,6 +238,13 @@ def _remove(path):
     elif os.path.isfile(path):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
+
+
+def _remove_if(path, status):
+    """Removes `path` if it is the file of that os.stat_result."""
+    with contextlib.suppress(FileNotFoundError):
+        if os.path.samestat(os.lstat(path), status):
+            _remove(path)
 
 
 def _lock(path, wait=True):
@@ -281,23 +294,58 @@ def atomic_file(path, mode='w', private=False, new=False):
     with naming(path), contextlib.ExitStack() as stack:
         temporary, file = _begin_file(stack, path, mode)
         yield file
-        file.flush()
-        os.fsync(file.fileno())
-        os.chmod(temporary, 0o600 if private else _allowed(0o666))
+        _finish_file(temporary, file, private)
         if new:
             _name_anew(temporary, path)
         else:
             os.replace(temporary, path)
 
 
+def write_together(contents, private=False):
+    """Writes a set of new files {path: bytes}: all of them or none, and where the last is, the others are.
+
+    All are whole under temporary names, as those of atomic_file, before they are named one right after the other, in
+    the order given. Of a process that is killed outright between two of these, the next call with the same paths, or
+    remove_unfinished, takes away what was named (but on a file system without links, where it stays).
+
+    Raises FileExistsError: nothing is replaced.
+    """
+    contents = {os.path.abspath(path): data for path, data in contents.items()}
+    remove_unfinished(contents)
+    with contextlib.ExitStack() as stack:
+        begun = {}
+        for path, data in contents.items():
+            with naming(path):
+                begun[path] = temporary, file = _begin_file(stack, path, 'wb')
+                file.write(data)
+                _finish_file(temporary, file, private)
+        with contextlib.ExitStack() as undone:
+            for path, (temporary, file) in begun.items():
+                undone.callback(_remove_if, path, os.fstat(file.fileno()))
+                with naming(path):
+                    _name_anew(temporary, path)
+            undone.pop_all()
+
+
+def remove_unfinished(paths):
+    """Removes what a write_together of these paths has left that was killed; a whole set stays."""
+    paths = [os.path.abspath(path) for path in paths]
+    for path in paths:
+        _remove_leftovers(path, last=paths[-1])
+
+
+def _finish_file(temporary, file, private):
+    file.flush()
+    os.fsync(file.fileno())
+    os.chmod(temporary, 0o600 if private else _allowed(0o666))
+
+
 def _name_anew(temporary, path):
     """Gives a file the name `path`, unless anything has it. Raises FileExistsError."""
     try:
         os.link(temporary, path)  # the first name is removed by who made it
-    except FileExistsError:
-        raise
-    except OSError:  # a file system without links
-        if os.path.lexists(path):
+    except OSError as error:  # or a file system without links
+        if isinstance(error, FileExistsError) or os.path.lexists(path):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path) from None
         os.rename(temporary, path)
 

@@ -1,10 +1,9 @@
 """Fréchet Inception Distance (Heusel et al., 2017): how far generated images are from real ones, in features."""
 import os
-import zipfile
-import zlib
 
 import numpy as np
 
+from dnnlib.arrays import DamagedArrays, read_arrays
 from dnnlib.images import to_uint8
 from dnnlib.util import UserError, atomic_file, make_folder, progress
 from metrics.base import check_count, generate_images, metric, number_of_images
@@ -116,13 +115,14 @@ class Moments:
     def load(cls, path, key):
         """Reads what `save` wrote; None where the file is absent, damaged or of another key."""
         try:
-            with np.load(path) as file:
-                values = {name: file[name] for name in ('key', 'count', 'mean', 'scatter')}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error):
-            return None  # an array, not an archive of them, raises AttributeError before Python 3.11
+            values = read_arrays(path)
+        except DamagedArrays:
+            return None
+        if set(values) != {'key', 'count', 'mean', 'scatter'} or str(values['key']) != key:
+            return None
         moments = cls(len(values['mean']))
         moments.count, moments.mean, moments._scatter = int(values['count']), values['mean'], values['scatter']
-        return moments if str(values['key']) == key else None
+        return moments
 
 
 def real_moments(network, dataset, split, count):

@@ -28,7 +28,7 @@ def hand_over(args: argparse.Namespace) -> Any:
     if args.onnx:
         from release.onnx_files import OnnxExporter
         onnx = OnnxExporter()
-    return HandOver(SELF_TEST[args.selftest], args.model_name or MODEL_NAME,
+    return HandOver(SELF_TEST[args.selftest or 'true'], args.model_name or MODEL_NAME,
                     read_text(args.licence) if args.licence else '', signer, onnx,
                     Form(args.noise_seed, args.float16))
 
@@ -125,6 +125,9 @@ def _instance_of(registry, path):
 
 def reissue_command(args: argparse.Namespace) -> None:
     """Writes instances again."""
+    if args.selftest and not args.onnx:
+        raise UsageError(f'--selftest={args.selftest} goes with --onnx, since the folder is held to its digest in the '
+                         'ledger; leave it out')
     registry = books.open_registry(args)
     instances = [_issued(registry, name) for name in args.name]
     from release.issue import Issuer
@@ -136,7 +139,8 @@ def reissue_command(args: argparse.Namespace) -> None:
                             hand_over(args))
         made = issuer.again(instance)
         entered = f'; its ONNX file {made.onnx_digest[:16]}… is in the ledger now' if made.onnx_digest else ''
-        print(f'wrote {instance.name} again: {made.folder}  sha256 {made.digest[:16]}…, as issued{entered}')
+        tested = f'; ONNX: {made.onnx_test.summary}' if made.onnx_test else ''
+        print(f'wrote {instance.name} again: {made.folder}  sha256 {made.digest[:16]}…, as issued{entered}{tested}')
 
 
 def _issued(registry, name):

@@ -54,7 +54,9 @@ def _add_reissue(commands, run, registry):
                                 'digest in the ledger.')
     again.add_argument('name', metavar='NAME', nargs='+', help='issued instances')
     again.add_argument('--out', default='instances', help='folder of all instances')
-    again.set_defaults(selftest='false', noise_seed=None, float16=False)
+    again.add_argument('--selftest', choices=list(SELF_TEST), help='with --onnx: what must be read of the ONNX file, '
+                       'as of issue (default: true); the folder has the bytes that were issued and is not tested')
+    again.set_defaults(noise_seed=None, float16=False)
     _add_card_flags(again)
     for command in (test, again):
         command.add_argument('--run', **run)

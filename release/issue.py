@@ -28,13 +28,15 @@ from training.snapshot import Snapshot, find_released, keep_released
 VERSION = '1'
 FIXED_TIME = 315532800  # of every issued file: 1980, the first that a zip can hold; not when it was made
 MODEL_NAME = 'StyleGAN2 generator'
+ONNX_REMEDY = 'leave --onnx out, or give --selftest=false'  # of an instance that is issued already, and stays as it is
 
 
 @dataclasses.dataclass(frozen=True)
 class HandOver:
     """What an instance goes through before it leaves, and what is said on its card.
 
-    required: those of selftest.FORMATS in which its pictures must be read back; none: it is not tested.
+    required: those of selftest.FORMATS in which its pictures must be read back; none: it is not tested. A folder that
+        is written again never is: it has the bytes that were issued.
     model_name, licence: for its card.
     signer: signs its folder, and its ONNX file; None: they are not signed.
     onnx: writes it as an ONNX file too; None: not.
@@ -128,10 +130,11 @@ class Issuer:
     def again(self, instance: Instance) -> Issued:
         """Writes an issued instance's folder anew, from the code in the registry: the same bytes, or nothing.
 
-        An ONNX file, if that is asked for, has other bytes every time, so that each one is entered.
+        An ONNX file, if that is asked for, has other bytes every time, so that each one is tested and entered.
 
         Raises:
-            UserError: an existing folder, an instance of another model, or bytes that are not those of the ledger.
+            UserError: an existing folder, an instance of another model, bytes that are not those of the ledger, or an
+                ONNX file whose fingerprint does not read.
         """
         if instance.model_digest != self.snapshot.digest:
             raise UserError(f'{instance.name} is of the model {instance.model_digest[:12]}…, not of this run\'s '
@@ -139,7 +142,8 @@ class Issuer:
         target = self._target(instance.name)
         if os.path.exists(target):
             raise self._taken(target)
-        with self._written(instance.name, self.registry.code(instance.name), instance.form, target) as made:
+        code = self.registry.code(instance.name)
+        with self._written(instance.name, code, instance.form, target, again=True) as made:
             if made.digest != instance.digest:
                 raise UserError(f'{instance.name} comes out with the sha256 {made.digest[:16]}…, not as issued with '
                                 f'{instance.digest[:16]}…; give the --model-name and --licence of then, and take the '
@@ -183,12 +187,12 @@ class Issuer:
         return UserError(f'{target} exists already; remove it or choose another name')
 
     @contextlib.contextmanager
-    def _written(self, name, code, form, target) -> Iterator[Issued]:
+    def _written(self, name, code, form, target, again=False) -> Iterator[Issued]:
         """The Issued that becomes `target` unless the block or anything before it fails."""
         with atomic_folder(target) as temporary:
             folder = os.path.join(temporary, VERSION)
             self._write(code, form, folder)
-            made = self._completed(name, code, form, folder)
+            made = self._completed(name, code, form, folder, again)
             set_times(temporary)
             yield dataclasses.replace(made, folder=os.path.join(target, VERSION))
 
@@ -208,14 +212,14 @@ class Issuer:
             self._templates[form.float16] = Template(self._generator, form.float16)
         return self._templates[form.float16]
 
-    def _completed(self, name, code, form, folder):
+    def _completed(self, name, code, form, folder, again=False):
         """The Issued of a folder just written, tested and signed, with its ONNX file likewise, if these are asked for.
 
-        The generator still holds its numbers.
+        The generator still holds its numbers. `again`: of a folder that was issued, whose bytes are the test of it.
         """
         given = latents(self._generator.config.latent_dim)
         made = Issued(folder, sha256_folder(folder), float16=form.float16)
-        if self.hand_over.required:
+        if self.hand_over.required and not again:
             images = self._draw(folder, given)
             made = dataclasses.replace(made, test=self._tested(name, code, images))
             if form.float16:
@@ -225,18 +229,18 @@ class Issuer:
             self.hand_over.onnx(folder, folder + ONNX)
             made = dataclasses.replace(made, onnx_digest=sha256_file(folder + ONNX))
             if self.hand_over.required:
-                images = onnx_pictures(folder + ONNX, given)
-                made = dataclasses.replace(made, onnx_test=self._tested(f'{name} as ONNX', code, images))
+                images, remedy = onnx_pictures(folder + ONNX, given), ONNX_REMEDY if again else ''
+                made = dataclasses.replace(made, onnx_test=self._tested(f'{name} as ONNX', code, images, remedy))
         if self.hand_over.signer:
             for path in [folder, *([folder + ONNX] if self.hand_over.onnx else [])]:
                 self.hand_over.signer(path, path + SUFFIX)
         return made
 
-    def _tested(self, name, code, images):
-        """The SelfTest of pictures of an instance's. Raises UserError unless it is passed."""
+    def _tested(self, name, code, images, remedy=''):
+        """The SelfTest of pictures of an instance's. Raises UserError, with the remedy, unless it is passed."""
         self._model = self._model or self.snapshot.model()
         test = self_test(images, self._model, code, self.hand_over.required)
-        check(test, name)
+        check(test, name, remedy)
         return test
 
 

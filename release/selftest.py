@@ -84,13 +84,13 @@ def saved(image: np.ndarray, form: str) -> bytes:
     return file.getvalue()
 
 
-def check(test: SelfTest, name: str) -> None:
-    """Raises UserError unless the self-test was passed."""
+def check(test: SelfTest, name: str, remedy: str = '') -> None:
+    """Raises UserError, which ends with the remedy, unless the self-test was passed. An empty remedy: of new ones."""
     if test.needed is None:
-        raise UserError(f'{name}: {test.num_bits} bits are too few to be read at {RATE:g}; issue from a model of more '
-                        'bits, or with --selftest=false')
+        remedy = remedy or 'issue from a model of more bits, or with --selftest=false'
+        raise UserError(f'{name}: {test.num_bits} bits are too few to be read at {RATE:g}; {remedy}')
     if not test.passed:
         required = ' and '.join(map(str.upper, test.required))
+        remedy = remedy or 'issue from a later or better snapshot, or with --selftest=false'
         raise UserError(f'{name}: its fingerprint does not read ({test.summary}; {test.needed} bits are needed, in at '
-                        f'least half of the {required} pictures), so it is not handed over; issue from a later or '
-                        'better snapshot, or with --selftest=false')
+                        f'least half of the {required} pictures), so it is not handed over; {remedy}')

@@ -21,6 +21,7 @@ from PIL import Image
 
 from datasets.sources import find_dataset
 from dnnlib import cli
+from dnnlib.arrays import DamagedArrays, read_arrays
 from dnnlib.images import to_float_tensor, to_uint8_tensor
 from dnnlib.util import UsageError, UserError, atomic_folder, progress, read_json, write_json
 from models.presets import ADOPTS, PRESETS
@@ -256,9 +257,8 @@ def read_states(paths, variables):
     arrays = {}
     for path in paths:
         try:
-            with np.load(path) as file:
-                arrays.update({key: file[key] for key in file.files})
-        except (OSError, ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+            arrays.update(read_arrays(path))
+        except DamagedArrays as error:
             raise UserError(f'{path} is no state that xla_run.py saved, or damaged ({error}); copy it again') from None
     for key, array in arrays.items():
         if key not in variables or list(array.shape) != variables[key][0]:

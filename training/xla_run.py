@@ -22,6 +22,7 @@ import numpy as np
 from PIL import Image
 
 from dnnlib import cli
+from dnnlib.arrays import DamagedArrays, read_arrays
 from dnnlib.pictures import save_grid, tile_zoom
 from dnnlib.util import (
     Log,
@@ -71,7 +72,7 @@ class Package:
         names: the steps to compile; None for all.
 
     Raises:
-        UserError: no such package, or one that this JAX can't compile.
+        UserError: no such package, a damaged one, or one that this JAX can't compile.
     """
 
     def __init__(self, folder, names=None):
@@ -91,8 +92,11 @@ class Package:
         return jax.device_put(array, self.device)
 
     def _load(self, name):
-        with np.load(os.path.join(self.folder, name)) as file:
-            return {key: self._put(file[key]) for key in file.files}
+        path = os.path.join(self.folder, name)
+        try:
+            return {key: self._put(array) for key, array in read_arrays(path).items()}
+        except DamagedArrays as error:
+            raise UserError(f'{path} is damaged ({error}); export the package again, or copy it again') from None
 
     def _compile(self, name):
         path = os.path.join(self.folder, hlo_file(name))
@@ -138,9 +142,8 @@ class Package:
     def restore(self, path):
         """Takes the state from a file that `save` wrote in full. Raises UserError where it is damaged or another's."""
         try:
-            with np.load(path) as file:
-                arrays = {key: file[key] for key in file.files}
-        except (OSError, ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+            arrays = read_arrays(path)
+        except DamagedArrays as error:
             raise UserError(f'{path} is damaged ({error}); remove it to begin anew') from None
         shapes = {key: shape for key, (shape, _) in self.manifest['variables'].items()
                   if not key.startswith('instance/')}

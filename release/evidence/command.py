@@ -1,14 +1,14 @@
 """`run_release.py report`: its flags, and what it writes."""
 import argparse
-import contextlib
 import json
 import os
 from typing import Any
 
-from dnnlib.util import UsageError, UserError, atomic_file, make_folder, quoted
+from dnnlib.util import UsageError, UserError, make_folder, quoted, remove_unfinished, write_together
 
 NOBODY_NAMED = 3  # exit code, as attribute's
 MOST_IMAGES, MOST_REDRAWN = 100_000, 100  # of an hour or more
+ENDINGS = ('.json', '.pdf', '.html')  # in the order in which they appear
 
 ABOUT = '''\
 Writes FILE.html and FILE.json (and with --pdf FILE.pdf): the picture, how it was read, what agrees with whose code,
@@ -50,7 +50,7 @@ def add_command(commands: Any, registry: dict[str, Any], run: str, rate: float) 
 
 
 def report_command(args: argparse.Namespace, registry: Any) -> int:
-    """Writes the files of a report: all of them, or none."""
+    """Writes the files of a report: all of them, or none; after a kill, the page is there only if the others are."""
     from fingerprints.statistics import check_fpr
     check_fpr(args.fpr)
     paths = _paths(args)
@@ -65,24 +65,30 @@ def report_command(args: argparse.Namespace, registry: Any) -> int:
     texts = {'.json': json.dumps(record, indent=1, ensure_ascii=False).encode(), '.html': page.encode()}
     if browser:
         texts['.pdf'] = pdf(page, browser)
-    with contextlib.ExitStack() as stack:
-        for ending, data in texts.items():
-            stack.enter_context(atomic_file(paths[ending], 'wb', private=True)).write(data)
-    print(f'{record["outcome"]["headline"]}\nwritten to {", ".join(quoted(paths[ending]) for ending in texts)}')
+    try:
+        write_together({path: texts[ending] for ending, path in paths.items()}, private=True)
+    except FileExistsError as error:
+        raise _taken(error.filename) from None
+    print(f'{record["outcome"]["headline"]}\nwritten to {", ".join(map(quoted, paths.values()))}')
     return 0 if found.attribution.user else NOBODY_NAMED
 
 
 def _paths(args):
-    """{ending: path} of the files to write. Raises UserError if one is there, or the folder can't be written."""
+    """{ending: path} of the files to write, the page last. Raises UserError if one is there, or can't be written."""
     base, ending = os.path.splitext(args.out)
     if ending != '.html' or not os.path.basename(base):
         raise UsageError(f'--out={args.out}: give a name that ends in .html; the JSON file gets the same name')
-    paths = {ending: base + ending for ending in ('.html', '.json', *(['.pdf'] if args.pdf else []))}
+    make_folder(os.path.dirname(os.path.abspath(args.out)))
+    remove_unfinished([base + ending for ending in ENDINGS])
+    paths = {ending: base + ending for ending in ENDINGS if ending != '.pdf' or args.pdf}
     for path in paths.values():
         if os.path.lexists(path):
-            raise UserError(f'{path} exists already; choose another name')
-    make_folder(os.path.dirname(os.path.abspath(args.out)))
+            raise _taken(path)
     return paths
+
+
+def _taken(path):
+    return UserError(f'{path} exists already; choose another name')
 
 
 def _request(args):

@@ -29,9 +29,11 @@ from dnnlib.util import (
     quoted,
     read_json,
     read_json_lines,
+    remove_unfinished,
     sha256_file,
     sha256_folder,
     write_json,
+    write_together,
 )
 from helpers import PATIENCE, ROOT
 
@@ -262,6 +264,77 @@ def test_a_file_is_written_within_a_folder_that_is_being_made(tmp_path):
         write_json(os.path.join(folder, 'a.json'), {'n': 1})
         write_json(os.path.join(folder, 'a.json'), {'n': 2})
     assert os.listdir(tmp_path / 'x') == ['a.json'] and read_json(tmp_path / 'x' / 'a.json') == {'n': 2}
+
+
+@pytest.mark.parametrize('links', [True, False])
+def test_files_that_are_written_together_are_all_there_or_none(tmp_path, monkeypatch, links):
+    if not links:
+        monkeypatch.setattr(os, 'link', lambda *names: (_ for _ in ()).throw(PermissionError()))
+    paths = [str(tmp_path / name) for name in 'abc']
+    contents = {path: path.encode() for path in paths}
+    with monkeypatch.context() as patch:
+        name, fsync = (os.link, 'link') if links else (os.rename, 'rename'), os.fsync
+
+        def another_was_faster(source, target):
+            if target == paths[2]:
+                (tmp_path / 'c').write_text('mine')
+                raise FileExistsError
+            name[0](source, target)
+        patch.setattr(os, name[1], another_was_faster)
+        with pytest.raises(FileExistsError):
+            write_together(contents)
+        assert os.listdir(tmp_path) == ['c'] and (tmp_path / 'c').read_text() == 'mine'
+        (tmp_path / 'c').unlink()
+
+        def full(descriptor):
+            fsync(descriptor)
+            if len(os.listdir(tmp_path)) == 3:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        patch.setattr(os, 'fsync', full)
+        with pytest.raises(OSError) as error:
+            write_together(contents)
+        assert error.value.filename == paths[2] and os.listdir(tmp_path) == []
+    write_together(contents, private=True)
+    assert {path: open(path, 'rb').read() for path in paths} == contents and sorted(os.listdir(tmp_path)) == [*'abc']
+    assert {mode(path) for path in paths} == {0o600}
+    with pytest.raises(FileExistsError) as error:
+        write_together({path: b'other' for path in paths})
+    assert error.value.filename == paths[0] and (tmp_path / 'a').read_text() == paths[0]
+
+
+KILLED_AT = '''
+import os, signal, sys
+from dnnlib.util import write_together
+
+left = [int(sys.argv[1])]
+
+def counted(work):
+    def call(*arguments):
+        if not left[0]:
+            os.kill(os.getpid(), signal.SIGKILL)
+        left[0] -= 1
+        return work(*arguments)
+    return call
+
+os.fsync, os.link, os.unlink = map(counted, (os.fsync, os.link, os.unlink))
+write_together({path: b'first' for path in sys.argv[2:]})
+'''
+
+
+@pytest.mark.parametrize('step', range(9))
+def test_of_files_that_a_kill_keeps_apart_none_is_left_to_the_next(tmp_path, step):
+    """Killed before each of the 3 fsync, link and unlink of 3 files."""
+    paths = [str(tmp_path / name) for name in 'abc']
+    killed = subprocess.run([sys.executable, '-c', KILLED_AT, str(step), *paths], cwd=ROOT)
+    assert killed.returncode == -signal.SIGKILL
+    named, whole = {name for name in os.listdir(tmp_path) if name in 'abc'}, step >= 6
+    assert named == set('abc'[:max(0, step - 3)])
+    (tmp_path / 'd').write_text('of no set')
+    remove_unfinished(paths)
+    assert sorted(os.listdir(tmp_path)) == ([*'abcd'] if whole else ['d'])
+    if not whole:
+        write_together({path: b'second' for path in paths})
+        assert {open(path).read() for path in paths} == {'second'}
 
 
 def mode(path):

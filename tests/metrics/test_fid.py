@@ -132,6 +132,18 @@ def test_a_damaged_cache_is_computed_again(rng, tmp_path, damage):
     assert Moments.load(path, str(np.load(path)['key'])).count == 20  # and it is whole again
 
 
+def test_moments_with_a_damaged_header_are_none(rng, tmp_path):
+    """Of as many features as are parsed before a checksum is looked at: the network's, of which there are more."""
+    path, moments = tmp_path / 'moments.npz', Moments(600)
+    moments.add(rng.standard_normal([2, 600]))
+    moments.save(str(path), 'key')
+    assert Moments.load(str(path), 'key').count == 2 and Moments.load(str(path), 'other') is None
+    data = path.read_bytes()
+    start = data.index(b"{'descr'", data.index(b'mean.npy'))
+    path.write_bytes(data[:start] + b"{('escr'" + data[start + 8:])
+    assert Moments.load(str(path), 'key') is None
+
+
 @pytest.fixture
 def fake_network(monkeypatch):
     monkeypatch.setattr(fid, 'find_graph', lambda path: path)

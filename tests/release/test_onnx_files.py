@@ -6,16 +6,17 @@ import sys
 
 import numpy as np
 import pytest
-from painting import BITS, PaintedSnapshot
+from painting import BITS, SIDE, PaintedSnapshot
 
 import run_release
-from dnnlib.util import UserError, sha256_folder
+from dnnlib.util import UsageError, UserError, sha256_folder
 from fingerprints.codes import code_to_text
 from fingerprints.registry import Registry
 from helpers import ROOT, killed_before_its_event, old_registry, save_run
 from release.drawing import Drawer
 from release.issue import FIXED_TIME, HandOver, Issuer
-from release.onnx_files import ABSENT, OnnxExporter, onnx_pictures
+from release.onnx_files import ABSENT, ONNX, OnnxExporter, onnx_pictures
+from release.selftest import drawn
 from release.signing import Signer, make_key, verify
 
 LATENTS = np.random.default_rng(0).standard_normal([3, 6]).astype(np.float32)
@@ -73,6 +74,41 @@ def test_a_file_that_does_not_read_is_refused(registry, exporter, tmp_path, monk
     with pytest.raises(UserError, match='ann as ONNX: its fingerprint does not read'):
         make('ann')
     assert os.listdir(tmp_path / 'instances') == [] and registry.list() == []
+
+
+def test_a_file_made_later_is_tested_too(registry, tmp_path, monkeypatch, capsys):
+    """By the command, whose packages are not everywhere: a file that tells of its folder, drawn grey or as that is."""
+    (tmp_path / 'run').mkdir()
+    snapshot = PaintedSnapshot(tmp_path)
+    Issuer(str(tmp_path / 'run'), registry, str(tmp_path / 'instances'), snapshot)('ann')
+    monkeypatch.setattr('training.snapshot.find_released', lambda run, digest: snapshot)
+    monkeypatch.setattr('release.onnx_files.OnnxExporter', lambda: fingerprint_of)
+    monkeypatch.setattr('release.issue.onnx_pictures',
+                        lambda path, latents: np.zeros([len(latents), SIDE, SIDE, 3], np.uint8))
+    words = ['reissue', 'ann', f'--run={tmp_path}/run', f'--registry={registry.location}']
+    size = registry.size()
+    with pytest.raises(UserError, match='^ann as ONNX: its fingerprint does not read .*; leave --onnx out, or give '):
+        call(*words, '--onnx', f'--out={tmp_path}/again')
+    assert os.listdir(tmp_path / 'again') == [] and registry.size() == size
+    call(*words, '--onnx', '--selftest=false', f'--out={tmp_path}/untested')
+    monkeypatch.setattr('release.issue.onnx_pictures', lambda path, latents: drawn(path[:-len(ONNX)]))
+    assert 'PNG' not in capsys.readouterr().out
+    call(*words, '--onnx', '--selftest=jpeg', f'--out={tmp_path}/again')
+    assert f'is in the ledger now; ONNX: PNG 8 of 8 pictures read at 1e-06 ({BITS:.1f} of' in capsys.readouterr().out
+    assert registry.get('ann').onnx_digests == (digest_of(tmp_path / 'again/ann/1.onnx'),) * 2
+    with pytest.raises(UsageError, match='--selftest=jpeg goes with --onnx'):
+        call(*words, '--selftest=jpeg', f'--out={tmp_path}/third')
+
+
+def test_the_folder_that_is_written_again_needs_no_test(registry, tmp_path):
+    """Issued untested, of a model that shows no fingerprint well: it got lost, and is owed to its user all the same."""
+    (tmp_path / 'run').mkdir()
+    faint = PaintedSnapshot(tmp_path, decode=lambda images: np.zeros([len(images), BITS]))
+    Issuer(str(tmp_path / 'run'), registry, str(tmp_path / 'instances'), faint)('ann')
+    make = Issuer(str(tmp_path / 'run'), registry, str(tmp_path / 'again'), faint, HandOver(('png',)))
+    assert make.again(registry.get('ann')).test is None
+    with pytest.raises(UserError, match='does not read'):
+        make('ben')
 
 
 @pytest.mark.parametrize('package', ['tf2onnx', 'onnxruntime'])
@@ -169,10 +205,13 @@ def test_selftest_knows_each_file_by_its_digest(registry, exporter, tmp_path, mo
     (tmp_path / 'run').mkdir()
     snapshot = PaintedSnapshot(tmp_path)
     monkeypatch.setattr('training.snapshot.find_released', lambda run, digest: snapshot)
-    issuer = Issuer(str(tmp_path / 'run'), registry, str(tmp_path / 'instances'), snapshot, HandOver(onnx=exporter))
+    issuer = Issuer(str(tmp_path / 'run'), registry, str(tmp_path / 'instances'), snapshot,
+                    HandOver(('png',), onnx=exporter))
     path = f'{issuer("ann").folder}.onnx'
     issuer.out = str(tmp_path / 'again')
-    later = f'{issuer.again(registry.get("ann")).folder}.onnx'
+    again = issuer.again(registry.get('ann'))
+    assert again.onnx_test.matching == {'png': (BITS,) * 8, 'jpeg': (BITS,) * 8} and again.test is None
+    later = f'{again.folder}.onnx'
     words = ['selftest', path, later, f'--registry={registry.location}', f'--run={tmp_path}/run']
     assert call(*words) == 0 and capsys.readouterr().out.count('(ann): PNG 8 of 8') == 2
     with open(path, 'ab') as file:

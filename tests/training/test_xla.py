@@ -178,16 +178,38 @@ def test_training_in_jax_resumes_and_its_parts_can_be_imported(package, jax_pyth
     assert not os.path.exists(f'{run_dir}-2')
 
 
+def write_damaged(path):
+    """A state whose array's header is no Python, and is parsed before its checksum is looked at."""
+    np.savez(path, **{'nets/G/000': np.zeros(3000)})
+    with open(path, 'r+b') as file:
+        data = file.read()
+        file.seek(data.index(b"{'descr'"))
+        file.write(b"{('escr'")
+
+
+def test_a_damaged_header_is_told_in_one_line(tmp_path):
+    path = str(tmp_path / 'state.npz')
+    write_damaged(path)
+    with pytest.raises(UserError, match='state.npz is no state that xla_run.py saved, or damaged') as error:
+        xla_export.read_states([path], {})
+    assert '\n' not in str(error.value)
+
+
 def test_what_is_damaged_or_of_another_package_is_named(package, jax_python, tmp_path):
-    state, cut, copy = str(tmp_path / 'state.npz'), str(tmp_path / 'cut.npz'), str(tmp_path / 'copy')
+    state, cut, header = (str(tmp_path / f'{name}.npz') for name in ('state', 'cut', 'header'))
+    copy, starts = str(tmp_path / 'copy'), str(tmp_path / 'starts')
     np.savez(state, **{'nets/G/000': np.zeros(3)})
     with open(state, 'rb') as source, open(cut, 'wb') as target:
         target.write(source.read()[:100])
+    write_damaged(header)
     shutil.copytree(package, copy)
     with open(os.path.join(copy, 'average.hlo'), 'r+b') as file:
         file.truncate(1000)
+    shutil.copytree(package, starts)
+    shutil.copy(cut, os.path.join(starts, 'state.npz'))
     for folder, path, words in ((package, state, 'is the state of another package'), (package, cut, 'is damaged'),
-                                (copy, state, 'average.hlo: JAX')):
+                                (package, header, 'is damaged'), (copy, state, 'average.hlo: JAX'),
+                                (starts, state, 'starts/state.npz is damaged')):
         ran = run(jax_python, 'tests/training/jax_restore.py', folder, path)
         assert words in ran.stdout and ran.stdout.count('\n') == 1, ran.stdout + ran.stderr[-1000:]
 

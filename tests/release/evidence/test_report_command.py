@@ -5,7 +5,10 @@ import html
 import io
 import json
 import os
+import signal
 import stat
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -18,7 +21,7 @@ import run_release
 from dnnlib.images import to_float, to_uint8
 from dnnlib.util import UsageError, UserError
 from fingerprints.notes import SigningKey
-from helpers import make_registry
+from helpers import ROOT, make_registry
 from release.evidence import redrawn, resynthesis
 
 
@@ -151,6 +154,38 @@ def test_a_file_that_is_there_is_kept(report, codes, tmp_path):
     with pytest.raises(UserError, match='report.json exists already'):
         report(codes)
     assert (tmp_path / 'report.json').read_text() == 'mine' and not (tmp_path / 'report.html').exists()
+
+
+def test_the_page_is_there_only_if_the_record_is(report, codes, tmp_path, monkeypatch):
+    """Another process takes the page's name while the report is made: neither file of it is there, nor is that lost."""
+    link = os.link
+
+    def another_was_faster(source, target):
+        if target.endswith('.html'):
+            assert json.loads((tmp_path / 'report.json').read_text())['attribution']['user'] == 'alice'
+            (tmp_path / 'report.html').write_text('mine')
+        link(source, target)
+    monkeypatch.setattr(os, 'link', another_was_faster)
+    with pytest.raises(UserError, match='report.html exists already'):
+        report(codes)
+    assert sorted(os.listdir(tmp_path)) == ['registry.sqlite', 'report.html']
+    assert (tmp_path / 'report.html').read_text() == 'mine'
+
+
+def test_after_a_kill_between_its_files_the_same_command_makes_the_report(report, codes, tmp_path):
+    killed = """
+import os, signal, sys
+from dnnlib.util import write_together
+link = os.link
+os.link = lambda source, path: os.kill(os.getpid(), signal.SIGKILL) if path.endswith('l') else link(source, path)
+write_together({path: b'of the killed one' for path in sys.argv[1:]}, private=True)
+"""
+    paths = [str(tmp_path / f'report.{ending}') for ending in ('json', 'pdf', 'html')]
+    assert subprocess.run([sys.executable, '-c', killed, *paths], cwd=ROOT).returncode == -signal.SIGKILL
+    left = sorted(os.listdir(tmp_path))
+    assert left[3:] == ['report.json', 'report.pdf'] and all(name.endswith('.incomplete') for name in left[:3])
+    assert report(codes)[1]['attribution']['user'] == 'alice'
+    assert sorted(os.listdir(tmp_path)) == ['registry.sqlite', 'report.html', 'report.json']
 
 
 def test_what_is_no_picture_is_one_line(report, codes, project):
