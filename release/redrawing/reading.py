@@ -22,10 +22,10 @@ from models.signs import spread
 from release.redrawing.colours import residual
 from release.redrawing.inversion import Inversion, Inverter
 from release.redrawing.placing import averaged, in_words
-from release.search import sureness
 from training.snapshot import Snapshot
 
 KINDS = 'whole', 'given', 'part', 'turn'  # of placements, in the order in which they are tried
+SURE = 0.9               # coherence: what lies otherwise than it was taken to lie gets to 0.7 by chance
 KEYS = 6                 # of the likeliest, between which a fit decides
 LEAST_DEVIATION = 2 / 255  # on [-1, 1], of averages of pixels: rounding
 LEAST_ERROR = 0.25       # in grey levels squared: half a level is the most that rounding can have hidden
@@ -77,18 +77,21 @@ class Redrawer:
         self._maps = spread(tf.reshape(tf.eye(signs ** 2), [-1, signs, signs]), snapshot.resolution)  # [side², H, W, 1]
 
     def __call__(self, image: np.ndarray, given: Optional[np.ndarray] = None) -> Redrawn:
-        """Reads an image, float32 [H, W, 3] on [-1, 1], until its marks cohere: as a whole; about where the placement
-        `given` [4] says, if one is; as a part; as a turn. If they never do, the surest of all is read as nobody's."""
-        tried = []
+        """Reads an image, float32 [H, W, 3] on [-1, 1]: as a whole; about where the placement `given` [4] says, if one
+        is; as a part; as a turn. The first whose marks surely cohere counts, else the one where they do most; where
+        they do not, it is read as nobody's."""
+        most = None
         for kind in KINDS:
             if kind == 'given' and given is None:
                 continue
             for found in self._inverter(image, kind, given if kind == 'given' else None):
-                tried.append(self.read(image, found))
-                if tried[-1].coherence >= self.least:
-                    return tried[-1]
-        surest = max(tried, key=lambda one: sureness(one.logits))
-        return surest._replace(logits=nobodys(tf.constant(surest.logits[np.newaxis]))[0].numpy())
+                redrawn = self.read(image, found)
+                most = redrawn if most is None or redrawn.coherence > most.coherence else most
+                if most.coherence >= max(SURE, self.least):
+                    return most
+        if most.coherence >= self.least:
+            return most
+        return most._replace(logits=nobodys(tf.constant(most.logits[np.newaxis]))[0].numpy())
 
     def read(self, image: np.ndarray, found: Inversion) -> Redrawn:
         """Reads an image whose Inversion is known, its marks coherent or not."""

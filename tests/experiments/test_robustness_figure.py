@@ -105,7 +105,7 @@ def test_a_model_that_looks_reads_what_was_turned_or_is_as_it_is():
             return Redrawn(np.full(2, 1.0), 0.9 if next(coherent) else 0.1, placing, 20.0)
     model = robustness.looking(plain, Redrawer(), search=True)      # what coheres counts, be it less sure
     np.testing.assert_array_equal(model.decode(images)[:, 0], [1.0, 9.0, 0.1])
-    assert given[1] == pytest.approx(30, abs=3)
+    assert 10 < given[1] < 40                                       # where the search put it
 
 
 def test_a_searched_table_is_another_metric(tmp_path, capsys):

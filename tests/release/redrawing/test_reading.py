@@ -64,21 +64,26 @@ def test_marks_of_another_picture_do_not_cohere(snapshot, redrawer, drawn):
     assert np.median([one.coherence for one in found]) < 0.6
 
 
-def test_what_does_not_cohere_is_read_as_nobodys_after_every_kind_was_tried(snapshot, drawn, monkeypatch):
-    latents, _, images = drawn
+def test_the_first_that_surely_coheres_counts_else_the_most_coherent_and_what_does_not_cohere_is_nobodys(
+        snapshot, drawn, monkeypatch):
+    latents, codes, images = drawn
     redrawer, kinds = Redrawer(snapshot), []
 
     def invert(image, kind, given):
         kinds.append(kind)
-        return iter([known(snapshot, latents[0])])
+        return iter([known(snapshot, latents[0 if kind == 'part' else 3])])
     monkeypatch.setattr(redrawer, '_inverter', type('', (), {'__call__': lambda self, *words: invert(*words),
                                                             **_parts_of(redrawer)})())
-    kept = redrawer(to_float(images[0]))
-    assert kinds == ['whole'] and kept.coherence >= redrawer.least
+    image, right = to_float(images[0]), redrawer.read(to_float(images[0]), known(snapshot, latents[0]))
+    monkeypatch.setattr(reading, 'SURE', right.coherence - 1e-3)
+    kept = redrawer(image)
+    assert kinds == ['whole', 'part'] and np.array_equal(kept.logits, right.logits)
     kinds.clear()
+    monkeypatch.setattr(reading, 'SURE', 2.0)
+    kept = redrawer(image, np.zeros(4, np.float32))
+    assert kinds == ['whole', 'given', 'part', 'turn'] and np.array_equal(kept.logits, right.logits)
     monkeypatch.setattr(redrawer, 'least', 2.0)
-    refused = redrawer(to_float(images[0]))
-    assert kinds == ['whole', 'part', 'turn']
+    refused = redrawer(image)
     assert np.mean((refused.logits > 0) == (kept.logits > 0)) < 0.9
     np.testing.assert_allclose(np.abs(refused.logits), np.abs(kept.logits))
 
