@@ -118,7 +118,8 @@ def looking(model, redrawer, search):
         if search:
             placement, logits = find_placement(to_uint8(image), model.decode)
             found.append(logits)
-            given = as_searched(placement, len(image))
+            if sureness(logits) > sureness(as_it_is):
+                given = as_searched(placement, len(image))
         if redrawer:
             redrawn = redrawer(image, given)
             return redrawn.logits if redrawn.coherence >= redrawer.least else max(found, key=sureness)

@@ -202,16 +202,20 @@ class Attributor:
                     found[number][way, name] = row
         for picture, versions in zip(pictures, found):
             if picture.versions:
-                versions.update(self._looked_for(next(iter(picture.versions.values()))))
+                versions.update(self._looked_for(next(iter(picture.versions.values())), next(iter(versions.values()))))
         return found
 
-    def _looked_for(self, image):
-        """{(how it lay or was drawn, AS_IT_IS): logits} of an image uint8 [side, side, 3], by what takes seconds."""
+    def _looked_for(self, image, as_it_is):
+        """{(how it lay or was drawn, AS_IT_IS): logits} of an image uint8 [side, side, 3], by what takes seconds.
+
+        as_it_is: its logits [bits] without that.
+        """
         found, given = {}, None
         if self.search:
             placement, row = find_placement(image, self.model.decode)
             found[in_words(placement, len(image)), AS_IT_IS] = row
-            given = as_searched(placement, len(image))
+            if sureness(row) > sureness(as_it_is):
+                given = as_searched(placement, len(image))
         if self.redrawer:
             redrawn = self.redrawer(to_float(image), given)
             found[redrawn.in_words(), AS_IT_IS] = redrawn.logits

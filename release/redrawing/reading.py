@@ -24,8 +24,8 @@ from release.redrawing.inversion import Inversion, Inverter
 from release.redrawing.placing import averaged, in_words
 from training.snapshot import Snapshot
 
-KINDS = 'whole', 'given', 'part', 'turn'  # of placements, in the order in which they are tried
-SURE = 0.9               # coherence: what lies otherwise than it was taken to lie gets to 0.7 by chance
+KINDS = 'given', 'whole', 'part', 'turn'  # of placements, in the order in which they are tried
+SURE = 0.85              # coherence: what lies otherwise than it was taken to lie gets to 0.7 by chance
 KEYS = 6                 # of the likeliest, between which a fit decides
 LEAST_DEVIATION = 2 / 255  # on [-1, 1], of averages of pixels: rounding
 LEAST_ERROR = 0.25       # in grey levels squared: half a level is the most that rounding can have hidden
@@ -77,8 +77,8 @@ class Redrawer:
         self._maps = spread(tf.reshape(tf.eye(signs ** 2), [-1, signs, signs]), snapshot.resolution)  # [side², H, W, 1]
 
     def __call__(self, image: np.ndarray, given: Optional[np.ndarray] = None) -> Redrawn:
-        """Reads an image, float32 [H, W, 3] on [-1, 1]: as a whole; about where the placement `given` [4] says, if one
-        is; as a part; as a turn. The first whose marks surely cohere counts, else the one where they do most; where
+        """Reads an image, float32 [H, W, 3] on [-1, 1]: about where the placement `given` [4] says, if one is; as a
+        whole; as a part; as a turn. The first whose marks surely cohere counts, else the one where they do most; where
         they do not, it is read as nobody's."""
         most = None
         for kind in KINDS:

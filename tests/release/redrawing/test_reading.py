@@ -81,7 +81,7 @@ def test_the_first_that_surely_coheres_counts_else_the_most_coherent_and_what_do
     kinds.clear()
     monkeypatch.setattr(reading, 'SURE', 2.0)
     kept = redrawer(image, np.zeros(4, np.float32))
-    assert kinds == ['whole', 'given', 'part', 'turn'] and np.array_equal(kept.logits, right.logits)
+    assert kinds == ['given', 'whole', 'part', 'turn'] and np.array_equal(kept.logits, right.logits)
     monkeypatch.setattr(redrawer, 'least', 2.0)
     refused = redrawer(image)
     assert np.mean((refused.logits > 0) == (kept.logits > 0)) < 0.9
