@@ -25,7 +25,7 @@ from release.redrawing.placing import averaged, in_words
 from training.snapshot import Snapshot
 
 KINDS = 'given', 'whole', 'part', 'turn'  # of placements, in the order in which they are tried
-SURE = 0.85              # coherence: what lies otherwise than it was taken to lie gets to 0.7 by chance
+SURE = 0.85              # coherence: by chance, or of a picture that lay otherwise, it gets to 0.8
 KEYS = 6                 # of the likeliest, between which a fit decides
 LEAST_DEVIATION = 2 / 255  # on [-1, 1], of averages of pixels: rounding
 LEAST_ERROR = 0.25       # in grey levels squared: half a level is the most that rounding can have hidden
@@ -78,20 +78,20 @@ class Redrawer:
 
     def __call__(self, image: np.ndarray, given: Optional[np.ndarray] = None) -> Redrawn:
         """Reads an image, float32 [H, W, 3] on [-1, 1]: about where the placement `given` [4] says, if one is; as a
-        whole; as a part; as a turn. The first whose marks surely cohere counts, else the one where they do most; where
-        they do not, it is read as nobody's."""
-        most = None
+        whole; as a part; as a turn. The first whose marks surely cohere counts, else the one that leaves least of the
+        picture; where its marks do not cohere, it is read as nobody's."""
+        nearest = None
         for kind in KINDS:
             if kind == 'given' and given is None:
                 continue
             for found in self._inverter(image, kind, given if kind == 'given' else None):
                 redrawn = self.read(image, found)
-                most = redrawn if most is None or redrawn.coherence > most.coherence else most
-                if most.coherence >= max(SURE, self.least):
-                    return most
-        if most.coherence >= self.least:
-            return most
-        return most._replace(logits=nobodys(tf.constant(most.logits[np.newaxis]))[0].numpy())
+                if redrawn.coherence >= max(SURE, self.least):
+                    return redrawn
+                nearest = redrawn if nearest is None or redrawn.psnr > nearest.psnr else nearest
+        if nearest.coherence >= self.least:
+            return nearest
+        return nearest._replace(logits=nobodys(tf.constant(nearest.logits[np.newaxis]))[0].numpy())
 
     def read(self, image: np.ndarray, found: Inversion) -> Redrawn:
         """Reads an image whose Inversion is known, its marks coherent or not."""
