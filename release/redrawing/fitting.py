@@ -12,7 +12,7 @@ from release.evidence.resynthesis import Adam
 from release.redrawing.colours import brightened, residual
 from release.redrawing.placing import averaged, shown
 
-STEPS, SECOND_DECAY = 25, 0.95   # of Adam
+STEPS, RATE, SECOND_DECAY = 25, 0.2, 0.95  # of Adam
 ROUNDS, LEAST_GAIN = 40, 5e-4    # of Levenberg-Marquardt, at most; it ends when the error falls by less
 DAMPINGS = np.array([0.01, 0.1, 1, 10, 100])  # tried in each round, times that of the last
 FIRST_DAMPING, LEAST_DAMPING, MOST_DAMPING = 1e-3, 1e-6, 10.0
@@ -36,14 +36,13 @@ class Fitter:
     Args:
         draw: numbers [N, dim] → tensors [N, H, W, 3], H = W = resolution, a multiple of `side`.
         side: of the averages of pixels that are compared.
-        rate: Adam's, at first.
         settled: numbers [N, dim] → those that draw the same and are compared.
         prior: weight of the numbers being Gaussian of variance 1, the pixels' errors being Gaussian of theirs.
     """
 
-    def __init__(self, draw: Callable[[tf.Tensor], tf.Tensor], dim: int, resolution: int, side: int, rate: float,
+    def __init__(self, draw: Callable[[tf.Tensor], tf.Tensor], dim: int, resolution: int, side: int,
                  settled: Callable[[np.ndarray], np.ndarray] = np.asarray, prior: float = 0.0):
-        self._dim, self._side, self._rate, self._settled, self._prior = dim, side, rate, settled, prior
+        self._dim, self._side, self._settled, self._prior = dim, side, settled, prior
         numbers, placing = tf.TensorSpec([None, dim]), tf.TensorSpec([None, 4])
         pictures, targets = tf.TensorSpec([None, resolution, resolution, 3]), tf.TensorSpec([None, side, side, 3])
         self.draw = tf.function(draw, [numbers], autograph=False)
@@ -56,7 +55,7 @@ class Fitter:
         """Numbers [N, dim] and placements [N, 4] after STEPS of Adam from those given, of these shapes: the nearest to
         a target [side, side, 3] first."""
         targets, rows = tf.constant(np.tile(target, [len(numbers), 1, 1, 1])), tf.constant(placing)
-        adam = Adam(numbers, self._rate, STEPS, SECOND_DECAY)
+        adam = Adam(numbers, RATE, STEPS, SECOND_DECAY)
         for _ in range(STEPS):
             gradient, errors = (value.numpy() for value in self._gradient(tf.constant(adam.values), targets, rows))
             adam.step(gradient)

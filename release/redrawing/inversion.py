@@ -24,7 +24,6 @@ MOST_SATURATED, LEAST_ALIKE = 0.25, 40  # share of a cell, and cells that are le
 STARTS = {'whole': 6, 'part': 12, 'turn': 8, 'given': 6}  # how many are tried by Adam, of each kind of placement,
 OF_ONE_PLACE = {'whole': 6, 'part': 2, 'turn': 2, 'given': 6}  # and at most of one
 FOLLOWED = 2                     # of these, from which the search goes on
-STYLE_RATE, LATENT_RATE = 0.2, 0.1  # Adam's
 STYLE_PRIOR = 4.0
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
@@ -46,7 +45,7 @@ class Inverter:
     """Finds the latents of pictures.
 
     Args:
-        mapping: latents [N, latent_dim] → styles [N, D], D ≥ latent_dim.
+        mapping: latents [N, latent_dim] → styles [N, D].
         draw: styles [N, D] → pictures without marks, tensors [N, H, W, 3], H = W, a multiple of `side`.
         latent_dim: at least 1; each round draws so many pictures and a few more.
         resolution: H.
@@ -60,14 +59,14 @@ class Inverter:
         self.side, self._resolution = side, resolution
         self._latents = normalized(rng.standard_normal([GUESSES, latent_dim]))
         self._styles = Styles(mapping, latent_dim, rng)
-        self._by_styles = Fitter(lambda numbers: draw(self._styles.of(numbers)), latent_dim, resolution, side,
-                                 STYLE_RATE, prior=STYLE_PRIOR)
-        self._by_latents = Fitter(lambda latents: draw(mapping(latents)), latent_dim, resolution, side, LATENT_RATE,
+        self._by_styles = Fitter(lambda numbers: draw(self._styles.of(numbers)), self._styles.dim, resolution, side,
+                                 prior=STYLE_PRIOR)
+        self._by_latents = Fitter(lambda latents: draw(mapping(latents)), latent_dim, resolution, side,
                                   settled=normalized)
         self.draw = self._by_latents.draw
         self.weights, self.derivatives = self._by_latents.weights, self._by_latents.derivatives
         self._placements = placements()
-        self._views = functools.lru_cache(None)(self._find_views)
+        self._views = functools.lru_cache(None)(lambda kind: self._views_at(self._placements[kind]))
 
     def __call__(self, image: np.ndarray, kind: str, given: Optional[np.ndarray] = None) -> Iterator[Inversion]:
         """Yields Inversions of an image, float32 [H, W, 3] on [-1, 1], that is 'whole', a 'part' or a 'turn', or lies
@@ -91,10 +90,6 @@ class Inverter:
         blocks = np.array_split(self._latents, GUESSES // DRAWN)
         side = min(LUMA_SIDE, self._resolution)
         return np.concatenate([_pooled(self.draw(tf.constant(block)).numpy() @ LUMA, side) for block in blocks])
-
-    def _find_views(self, kind):
-        """_views_at the placements of a kind."""
-        return self._views_at(self._placements[kind])
 
     def _views_at(self, placements):
         """The random latents' pictures in every place [P, 4]: luma [P, GUESSES, ALIKE²], and where it shows them,

@@ -22,33 +22,35 @@ def normalized(latents: np.ndarray) -> np.ndarray:
 
 
 class Styles:
-    """The principal components of a mapping network's styles, as many as latents have numbers.
+    """The principal components of a mapping network's styles, as many as latents have numbers, or styles if less.
+
+    dim: how many.
 
     Args:
-        mapping: latents [N, latent_dim] → styles [N, D], tensors, D ≥ latent_dim.
+        mapping: latents [N, latent_dim] → styles [N, D], tensors.
         latent_dim: at least 1.
         rng: for random latents.
     """
 
     def __init__(self, mapping: Callable[[tf.Tensor], tf.Tensor], latent_dim: int, rng: np.random.Generator):
         self._map = tf.function(mapping, [tf.TensorSpec([None, latent_dim])], autograph=False)
-        self._dim = latent_dim
         found = self._map(tf.constant(normalized(rng.standard_normal([SAMPLES, latent_dim])))).numpy()
         self._mean = found.mean(0)
         values, vectors = np.linalg.eigh(np.cov(found.T).reshape(found.shape[1], -1))
-        self._axes = vectors[:, ::-1][:, :latent_dim].astype(np.float32)                 # [D, latent_dim]
-        self._deviations = np.sqrt(np.maximum(values[::-1][:latent_dim], LEAST_VARIANCE)).astype(np.float32)
+        self.dim = min(latent_dim, found.shape[1])
+        self._axes = vectors[:, ::-1][:, :self.dim].astype(np.float32)                   # [D, dim]
+        self._deviations = np.sqrt(np.maximum(values[::-1][:self.dim], LEAST_VARIANCE)).astype(np.float32)
 
     def numbers(self, latents: np.ndarray) -> np.ndarray:
-        """The numbers [N, latent_dim] of latents [N, latent_dim]."""
+        """The numbers [N, dim] of latents [N, latent_dim]."""
         return (self._map(tf.constant(latents)).numpy() - self._mean) @ self._axes / self._deviations
 
     def of(self, numbers: tf.Tensor) -> tf.Tensor:
-        """Styles [N, D] of numbers [N, latent_dim]."""
+        """Styles [N, D] of numbers [N, dim]."""
         return tf.matmul(numbers * self._deviations, self._axes, transpose_b=True) + self._mean
 
     def latents(self, numbers: np.ndarray, among: np.ndarray) -> np.ndarray:
-        """Latents [latent_dim], of mean square 1, whose styles are nearest to numbers [latent_dim] by least squares.
+        """Latents [latent_dim], of mean square 1, whose styles are nearest to numbers [dim] by least squares.
 
         Begun at the nearest of `among` [N, latent_dim].
         """
@@ -56,7 +58,7 @@ class Styles:
             return (self.numbers(normalized(latents)) - numbers) * self._deviations
 
         def jacobian(latents):
-            near = left(np.concatenate([latents[np.newaxis], latents + EPSILON * np.eye(self._dim)]))
+            near = left(np.concatenate([latents[np.newaxis], latents + EPSILON * np.eye(len(latents))]))
             return (near[1:] - near[0]).T / EPSILON
 
         start = among[np.argmin(np.sum(left(among) ** 2, axis=1))].astype(np.float64)

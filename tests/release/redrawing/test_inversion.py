@@ -129,6 +129,14 @@ class TestStyles:
         left = whole.std(0)[DIM:] ** 2                                # what the least components hold
         np.testing.assert_allclose(np.mean(np.sum((whole - part) ** 2, axis=1)), np.sum(left), rtol=0.15)
 
+    def test_of_fewer_styles_than_latents_all_count(self, rng):
+        styles = Styles(lambda latents: latents[:, :2] * [1.0, 3.0], DIM, rng)
+        latents = normalized(rng.standard_normal([9, DIM]))
+        assert styles.dim == 2
+        np.testing.assert_allclose(styles.of(tf.constant(styles.numbers(latents))), latents[:, :2] * [1, 3], atol=1e-4)
+        found = styles.latents(styles.numbers(latents[:1])[0], latents[1:])
+        np.testing.assert_allclose(found[:2], latents[0, :2], atol=1e-2)
+
     def test_latents_of_styles_are_those_that_give_them(self, rng):
         styles = Styles(mapping, DIM, rng)
         latents = normalized(rng.standard_normal([4, DIM]))
