@@ -49,7 +49,7 @@ class Redrawn(NamedTuple):
 
 
 class Redrawer:
-    """Reads pictures of one model, in ten to forty seconds of processor time each.
+    """Reads pictures of one model, in ten seconds to two minutes of processor time each.
 
     least: the coherence below which marks are nobody's.
 
