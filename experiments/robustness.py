@@ -21,7 +21,7 @@ from dnnlib.util import UsageError, append_json_line, atomic_file, make_folder
 from experiments.curves import plot
 from metrics.base import Options, generate_images, run_metric
 from metrics.robustness import fid_network, rng_of
-from release.redrawing.placing import as_searched
+from release.redrawing.placing import where_to_begin
 from release.redrawing.reading import Redrawer
 from release.search import find_placement, sureness
 from training.snapshot import Snapshot
@@ -118,8 +118,7 @@ def looking(model, redrawer, search):
         if search:
             placement, logits = find_placement(to_uint8(image), model.decode)
             found.append(logits)
-            if sureness(logits) > sureness(as_it_is):
-                given = as_searched(placement, len(image))
+            given = where_to_begin(placement, logits, as_it_is, len(image))
         if redrawer:
             redrawn = redrawer(image, given)
             return redrawn.logits if redrawn.coherence >= redrawer.least else max(found, key=sureness)

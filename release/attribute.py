@@ -20,7 +20,7 @@ from release.alignments import ALIGNMENTS, AS_IT_IS, best_alignment, combined
 from release.inputs import Input
 from release.issue import released_snapshot
 from release.reading import Picture, in_order, read_picture
-from release.redrawing.placing import as_searched
+from release.redrawing.placing import where_to_begin
 from release.redrawing.reading import Redrawer
 from release.search import find_placement, in_words, sureness
 from training.snapshot import find_released
@@ -214,8 +214,7 @@ class Attributor:
         if self.search:
             placement, row = find_placement(image, self.model.decode)
             found[in_words(placement, len(image)), AS_IT_IS] = row
-            if sureness(row) > sureness(as_it_is):
-                given = as_searched(placement, len(image))
+            given = where_to_begin(placement, row, as_it_is, len(image))
         if self.redrawer:
             redrawn = self.redrawer(to_float(image), given)
             found[redrawn.in_words(), AS_IT_IS] = redrawn.logits

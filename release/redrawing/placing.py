@@ -1,8 +1,10 @@
 """How a picture lies in the model's: a part of it scaled up, or the whole turned; and pictures resampled so."""
+from typing import Optional
+
 import numpy as np
 import tensorflow as tf
 
-from release.search import Placement
+from release.search import Placement, sureness
 
 SHARES = (0.9, 0.8, 0.7, 0.6, 0.5)  # of the side, of the parts that a search begins with
 SPACING = 0.08                      # of the side, between their places
@@ -26,6 +28,11 @@ def as_searched(placement: Placement, size: int) -> np.ndarray:
     """The placement [4] of a picture of `size` pixels a side that a decoder's search put so."""
     middle = (np.array([placement.top, placement.left]) + placement.side / 2) / size - 0.5
     return np.array([np.log(placement.side / size), *middle, -np.radians(placement.degrees)], np.float32)
+
+
+def where_to_begin(placement: Placement, searched: np.ndarray, as_it_is: np.ndarray, size: int) -> Optional[np.ndarray]:
+    """as_searched, if logits [bits] are surer where the search put the picture than as it is; else None."""
+    return as_searched(placement, size) if sureness(searched) > sureness(as_it_is) else None
 
 
 def placed(images: tf.Tensor, placing: tf.Tensor, outside: str = 'NEAREST') -> tf.Tensor:
