@@ -69,8 +69,8 @@ class Inverter:
         self._views = functools.lru_cache(None)(lambda kind: self._views_at(self._placements[kind]))
 
     def __call__(self, image: np.ndarray, kind: str, given: Optional[np.ndarray] = None) -> Iterator[Inversion]:
-        """Yields Inversions of an image, float32 [H, W, 3] on [-1, 1], that is 'whole', a 'part' or a 'turn', or lies
-        about as the placement `given` [4] says: of the FOLLOWED nearest of what Adam leads to, one after the other."""
+        """Yields Inversions of an image, float32 [H, W, 3] on [-1, 1], that is 'whole', a 'part', a 'turn', or 'given'
+        to lie about as the placement `given` [4] says: of the FOLLOWED nearest of what Adam leads to, in turn."""
         target = self.averages(image)
         latents, placing = self._starts(image, kind, given)
         rows, places = self._by_styles.adam(target, self._styles.numbers(latents), placing)
@@ -104,8 +104,8 @@ class Inverter:
 
     def _starts(self, image, kind, given):
         """Latents [S, latent_dim] and placements [S, 4] whose pictures are most like an image [H, W, 3]."""
-        placings = self._placements[kind] if given is None else given[np.newaxis]
-        views, where = self._views(kind) if given is None else self._views_at(placings)
+        placings = given[np.newaxis] if kind == 'given' else self._placements[kind]
+        views, where = self._views_at(placings) if kind == 'given' else self._views(kind)
         luma = _pooled(image[np.newaxis] @ LUMA, ALIKE).reshape(1, -1)
         saturated = _pooled(np.abs(image).max(2)[np.newaxis] > SATURATED, ALIKE).reshape(-1)
         likeness = np.stack([alike(seen, luma, inside, saturated) for seen, inside in zip(views, where)])

@@ -84,9 +84,9 @@ class Redrawer:
         for kind in KINDS:
             if kind == 'given' and given is None:
                 continue
-            for found in self._inverter(image, kind, given if kind == 'given' else None):
+            for found in self._inverter(image, kind, given):
                 redrawn = self.read(image, found)
-                if redrawn.coherence >= max(SURE, self.least):
+                if redrawn.coherence >= SURE:  # more than any model's least
                     return redrawn
                 nearest = redrawn if nearest is None or redrawn.psnr > nearest.psnr else nearest
         if nearest.coherence >= self.least:
@@ -102,7 +102,7 @@ class Redrawer:
         parts = self._parts(left, found, marks)                                              # [side², bits]
         matched = tf.tensordot(tf.constant(signs), tf.constant(parts), 1)                    # [keys, bits]
         likely = key_likelihoods(matched, self._config.key_bits).numpy().argsort()[::-1][:KEYS]
-        fits = np.stack([self._fit(left, found, marks, signs[key]) for key in likely])              # [KEYS, bits]
+        fits = np.stack([self._fit(left, found, marks, signs[key]) for key in likely])       # [KEYS, bits]
         among = np.zeros_like(matched.numpy())
         among[likely] = fits                                                                 # of the others none counts
         surest = int(key_likelihoods(tf.constant(among), self._config.key_bits).numpy()[likely].argmax())
