@@ -121,7 +121,7 @@ def looking(model, redrawer, search):
             given = where_to_begin(placement, logits, as_it_is, len(image))
         if redrawer:
             redrawn = redrawer(image, given)
-            return redrawn.logits if redrawn.coherence >= redrawer.least else max(found, key=sureness)
+            return redrawn.logits if redrawn.coheres else max(found, key=sureness)
         return max(found, key=sureness)
 
     return dataclasses.replace(model, decode=lambda images: np.stack(

@@ -209,12 +209,13 @@ def coherence_of(parts, logits):
     return tf.reduce_sum(told, axis=1) / (tf.reduce_sum(tf.abs(told), axis=1) + 1e-12)
 
 
-def least_coherence(side):
+def least_coherence(side, share=1.0):
     """Below which marks are not read as they say: the more, the fewer signs there are, of which more agree by chance.
 
     Measured at sides of 10, 8 and 6 (docs/adopted.md). Of less than 4 × 4, too few could contradict: there is no test.
+    `share` is what is seen of the picture's side.
     """
-    return min(0.35 + 2 / side, 0.8) if side >= 4 else -1.0
+    return min(0.35 + 2 / (side * share), 0.8) if side >= 4 else -1.0
 
 
 def nobodys(logits):

@@ -12,7 +12,9 @@ from release.evidence.resynthesis import Adam
 from release.redrawing.colours import brightened, residual
 from release.redrawing.placing import averaged, shown
 
-STEPS, RATE, SECOND_DECAY = 25, 0.2, 0.95  # of Adam
+STEPS, RATE, SECOND_DECAY = 40, 0.2, 0.95  # of Adam
+PLACED_AFTER, PLACE_RATE = 10, 0.1         # steps for which it leaves places alone; then a step's share of PLACE_UNIT
+PLACE_UNIT = np.array([0.1, 0.05, 0.05, 0.1], np.float32)
 ROUNDS, LEAST_GAIN = 40, 5e-4    # of Levenberg-Marquardt, at most; it ends when the error falls by less
 DAMPINGS = np.array([0.01, 0.1, 1, 10, 100])  # tried in each round, times that of the last
 FIRST_DAMPING, LEAST_DAMPING, MOST_DAMPING = 1e-3, 1e-6, 10.0
@@ -51,25 +53,32 @@ class Fitter:
         self._seen = tf.function(lambda z, place: averaged(draw(z), place, side), [numbers, placing], autograph=False)
         self._gradient = tf.function(self._find_gradient, [numbers, targets, placing], autograph=False)
 
-    def adam(self, target: np.ndarray, numbers: np.ndarray, placing: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Numbers [N, dim] and placements [N, 4] after STEPS of Adam from those given, of these shapes: the nearest to
-        a target [side, side, 3] first."""
-        targets, rows = tf.constant(np.tile(target, [len(numbers), 1, 1, 1])), tf.constant(placing)
+    def adam(self, target: np.ndarray, numbers: np.ndarray, placing: np.ndarray,
+             moved: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Numbers [N, dim] and placements [N, 4] after STEPS of Adam from those given, of these shapes, and the errors
+        [N] of the last: the nearest to a target [side, side, 3] first. Placements stay unless they are `moved`."""
+        targets = tf.constant(np.tile(target, [len(numbers), 1, 1, 1]))
         adam = Adam(numbers, RATE, STEPS, SECOND_DECAY)
-        for _ in range(STEPS):
-            gradient, errors = (value.numpy() for value in self._gradient(tf.constant(adam.values), targets, rows))
+        places = Adam(placing / PLACE_UNIT, PLACE_RATE, STEPS, SECOND_DECAY)
+        for step in range(STEPS):
+            rows = tf.constant((places.values * PLACE_UNIT).astype(np.float32))
+            gradient, slopes, errors = (value.numpy() for value in
+                                        self._gradient(tf.constant(adam.values), targets, rows))
             adam.step(gradient)
             adam.values = self._settled(adam.values)
+            if moved and step >= PLACED_AFTER:  # before, they would follow pictures that are not it
+                places.step(slopes * PLACE_UNIT)
         order = np.argsort(errors)
-        return adam.values[order], placing[order]
+        return adam.values[order], (places.values * PLACE_UNIT)[order].astype(np.float32), errors[order]
 
-    def levenberg_marquardt(self, target: np.ndarray, numbers: np.ndarray, placing: np.ndarray) -> Fit:
-        """The Fit to a target [side, side, 3], begun at numbers [dim] and a placement [4]."""
+    def levenberg_marquardt(self, target: np.ndarray, numbers: np.ndarray, placing: np.ndarray,
+                            rounds: int = ROUNDS) -> Fit:
+        """The Fit to a target [side, side, 3], begun at numbers [dim] and a placement [4]; `rounds` are the most."""
         damping, inside = FIRST_DAMPING, self.weights(placing)
         seen, by = self.derivatives(numbers, placing)
         left, passed, colours = residual(seen, target, inside)
         error = np.mean(left ** 2)
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             steps = self._steps(by, left, passed, colours, numbers, damping)
             tried = self._settled((numbers + steps[:, :self._dim]).astype(np.float32))
             places = (placing + steps[:, self._dim:]).astype(np.float32)
@@ -114,11 +123,19 @@ class Fitter:
         return np.stack([np.linalg.solve(hessian + damping * factor * unit, gradient) for factor in DAMPINGS])
 
     def _find_gradient(self, numbers, targets, placing):
+        """By numbers [N, dim], by placements [N, 4], and errors [N]."""
         with tf.GradientTape() as tape:
             tape.watch(numbers)
-            seen = averaged(self.draw.python_function(numbers), placing, self._side)     # [N, side, side, 3]
-            inside = shown(placing, self._side)
-            errors = tf.square(brightened(seen, targets, inside) - targets) * inside
-            errors = tf.reduce_mean(errors, axis=[1, 2, 3]) / tf.reduce_mean(inside, axis=[1, 2, 3])
+            pictures = self.draw.python_function(numbers)
+            errors = self._errors(pictures, targets, placing)
             loss = tf.reduce_sum(errors)
-        return tape.gradient(loss, numbers), errors
+        moves = tf.constant(np.diag(PLACE_EPSILON))
+        moved = [self._errors(pictures, targets, placing + move) for move in tf.unstack(moves)]
+        slopes = (tf.stack(moved, axis=1) - errors[:, tf.newaxis]) / PLACE_EPSILON
+        return tape.gradient(loss, numbers), slopes, errors
+
+    def _errors(self, pictures, targets, placing):
+        """[N]: mean squares of what is left of targets [N, side, side, 3], where they show the picture."""
+        seen, inside = averaged(pictures, placing, self._side), shown(placing, self._side)
+        errors = tf.square(brightened(seen, targets, inside) - targets) * inside
+        return tf.reduce_mean(errors, axis=[1, 2, 3]) / tf.reduce_mean(inside, axis=[1, 2, 3])

@@ -21,9 +21,11 @@ from release.redrawing.styles import Styles, normalized
 GUESSES, DRAWN = 2000, 100       # random latents; how many pictures are drawn at once
 ALIKE, LUMA_SIDE = 16, 32        # a side of the luma by which likeness is judged; at most, before it is placed
 MOST_SATURATED, LEAST_ALIKE = 0.25, 40  # share of a cell, and cells that are left: of fewer, all are compared
-STARTS = {'whole': 6, 'part': 12, 'turn': 8, 'given': 6}  # how many are tried by Adam, of each kind of placement,
-OF_ONE_PLACE = {'whole': 6, 'part': 2, 'turn': 2, 'given': 6}  # and at most of one
-FOLLOWED = 2                     # of these, from which the search goes on
+# Of each kind of placement: how many are tried by Adam, and at most of one place,
+STARTS = {'whole': 12, 'part': 32, 'turn': 8, 'given': 12}
+OF_ONE_PLACE = {'whole': 12, 'part': 2, 'turn': 2, 'given': 12}
+TRIED = {'whole': 6, 'part': 12, 'turn': 4, 'given': 6}   # how many of these go on by Levenberg-Marquardt
+BRIEF, FOLLOWED = 10, 4          # for so many rounds, and how many, at most, to its end
 STYLE_PRIOR = 4.0
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
@@ -39,6 +41,16 @@ class Inversion(NamedTuple):
     placing: np.ndarray
     colours: np.ndarray
     error: float
+
+
+class Starts(NamedTuple):
+    """What Adam led to, the nearest first.
+
+    numbers: of styles, [S, dim]. placings: [S, 4]. errors: [S], as an Inversion's.
+    """
+    numbers: np.ndarray
+    placings: np.ndarray
+    errors: np.ndarray
 
 
 class Inverter:
@@ -68,16 +80,28 @@ class Inverter:
         self._placements = placements()
         self._views = functools.lru_cache(None)(lambda kind: self._views_at(self._placements[kind]))
 
-    def __call__(self, image: np.ndarray, kind: str, given: Optional[np.ndarray] = None) -> Iterator[Inversion]:
-        """Yields Inversions of an image, float32 [H, W, 3] on [-1, 1], that is 'whole', a 'part', a 'turn', or 'given'
-        to lie about as the placement `given` [4] says: of the FOLLOWED nearest of what Adam leads to, in turn."""
+    def starts(self, image: np.ndarray, kind: str, given: Optional[np.ndarray] = None) -> Starts:
+        """Where a search may begin for an image, float32 [H, W, 3] on [-1, 1], that is 'whole', a 'part', a 'turn', or
+        'given' to lie about as the placement `given` [4] says."""
+        latents, placing = self._alike(image, kind, given)
+        found = self._by_styles.adam(self.averages(image), self._styles.numbers(latents), placing, kind != 'whole')
+        return Starts(*(rows[:TRIED[kind]] for rows in found))
+
+    def follow(self, image: np.ndarray, starts: Starts) -> Iterator[Inversion]:
+        """Yields Inversions of an image [H, W, 3], of the FOLLOWED nearest of what a few rounds from Starts lead to."""
         target = self.averages(image)
-        latents, placing = self._starts(image, kind, given)
-        rows, places = self._by_styles.adam(target, self._styles.numbers(latents), placing)
-        for numbers, place in zip(rows[:FOLLOWED], places):
-            found = self._by_styles.levenberg_marquardt(target, numbers, place)
-            latents = self._styles.latents(found.numbers, self._latents)
-            yield Inversion(*self._by_latents.levenberg_marquardt(target, latents, found.placing))
+        tried = [self._by_styles.levenberg_marquardt(target, numbers, place, BRIEF)
+                 for numbers, place in zip(starts.numbers, starts.placings)]
+        for fit in sorted(tried, key=lambda fit: fit.error)[:FOLLOWED]:
+            fit = self._by_styles.levenberg_marquardt(target, fit.numbers, fit.placing)
+            latents = self._styles.latents(fit.numbers, self._latents)
+            yield Inversion(*self._by_latents.levenberg_marquardt(target, latents, fit.placing))
+
+    def again(self, image: np.ndarray, marks: np.ndarray, found: Inversion) -> Inversion:
+        """The Inversion of an image [H, W, 3] less marks [side, side, 3] that are known by now, begun at what was
+        found with them."""
+        target = self.averages(image) - marks
+        return Inversion(*self._by_latents.levenberg_marquardt(target, found.latents, found.placing))
 
     def averages(self, image: np.ndarray) -> np.ndarray:
         """An image [H, W, 3] averaged down to [side, side, 3]."""
@@ -102,7 +126,7 @@ class Inverter:
             where.append(_pooled(shown(rows[:1], self._luma.shape[1]).numpy()[..., 0], ALIKE).reshape(-1) > 0.9)
         return np.stack(views), np.stack(where)
 
-    def _starts(self, image, kind, given):
+    def _alike(self, image, kind, given):
         """Latents [S, latent_dim] and placements [S, 4] whose pictures are most like an image [H, W, 3]."""
         placings = given[np.newaxis] if kind == 'given' else self._placements[kind]
         views, where = self._views_at(placings) if kind == 'given' else self._views(kind)

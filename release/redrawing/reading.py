@@ -18,14 +18,15 @@ from scipy.stats import norm
 from dnnlib.util import UserError
 from metrics.similarity import psnr
 from models.adopted import coherence_of, key_likelihoods, least_coherence, nobodys
+from models.content import bits_of_keys
 from models.signs import spread
 from release.redrawing.colours import residual
 from release.redrawing.inversion import Inversion, Inverter
 from release.redrawing.placing import averaged, in_words
 from training.snapshot import Snapshot
 
-KINDS = 'given', 'whole', 'part', 'turn'  # of placements, in the order in which they are tried
-SURE = 0.85              # coherence: by chance, or of a picture that lay otherwise, it gets to 0.8
+KINDS = 'given', 'whole', 'part', 'turn'  # of placements
+LIKELY, SURE = 0.3, 0.6  # Reading.beyond: by chance, or where a picture lay otherwise, it gets to 0.5
 KEYS = 6                 # of the likeliest, between which a fit decides
 LEAST_DEVIATION = 2 / 255  # on [-1, 1], of averages of pixels: rounding
 LEAST_ERROR = 0.25       # in grey levels squared: half a level is the most that rounding can have hidden
@@ -35,23 +36,45 @@ MOST_LOGIT = 30.0        # surer than that nothing is
 class Redrawn(NamedTuple):
     """How a picture was read.
 
-    logits: [bits]. coherence: of the marks (models.adopted.coherence_of). placing: how it lay. psnr: in dB, of the
-    picture without marks to it.
+    logits: [bits]. coherence: of the marks (models.adopted.coherence_of). least: the coherence below which they are
+    nobody's. placing: how it lay. psnr: in dB, of the picture without marks to it.
     """
     logits: np.ndarray
     coherence: float
+    least: float
     placing: np.ndarray
     psnr: float
+
+    @property
+    def coheres(self) -> bool:
+        """Whether its marks are somebody's."""
+        return self.coherence >= self.least
 
     def in_words(self) -> str:
         """'drawn again as a whole, 27.1 dB'."""
         return f'drawn again {in_words(self.placing)}, {self.psnr:.1f} dB'
 
 
+class Reading(NamedTuple):
+    """How a picture was read with one Inversion.
+
+    marks: [side, side, 3], by how much those that were read change its averages, on [-1, 1]. left: the mean square of
+    what neither picture nor marks explain.
+    """
+    redrawn: Redrawn
+    found: Inversion
+    marks: np.ndarray
+    left: float
+
+    @property
+    def beyond(self) -> float:
+        """How far its marks cohere from the least, 0, to all that they can, 1; −1 of such as explain nothing."""
+        least = self.redrawn.least
+        return (self.redrawn.coherence - least) / (1 - least) if self.left < self.found.error else -1.0
+
+
 class Redrawer:
     """Reads pictures of one model, in ten seconds to two minutes of processor time each.
-
-    least: the coherence below which marks are nobody's.
 
     Args:
         snapshot: of a method whose marks are added to pictures: it has `bit_marks` and `signs_by_key`.
@@ -72,28 +95,40 @@ class Redrawer:
         self._inverter = Inverter(lambda latents: self._method.styles(self._nets, latents),
                                   lambda styles: self._method.unmarked(self._nets, styles), self._config.latent_dim,
                                   snapshot.resolution, self._side, seed)
-        self.least = least_coherence(self._config.sign_map)
         signs = self._config.sign_map
         self._maps = spread(tf.reshape(tf.eye(signs ** 2), [-1, signs, signs]), snapshot.resolution)  # [side², H, W, 1]
 
     def __call__(self, image: np.ndarray, given: Optional[np.ndarray] = None) -> Redrawn:
-        """Reads an image, float32 [H, W, 3] on [-1, 1]: about where the placement `given` [4] says, if one is; as a
-        whole; as a part; as a turn. The first whose marks surely cohere counts, else the one that leaves least of the
-        picture; where its marks do not cohere, it is read as nobody's."""
-        nearest = None
-        for kind in KINDS:
-            if kind == 'given' and given is None:
-                continue
-            for found in self._inverter(image, kind, given):
-                redrawn = self.read(image, found)
-                if redrawn.coherence >= SURE:  # more than any model's least
-                    return redrawn
-                nearest = redrawn if nearest is None or redrawn.psnr > nearest.psnr else nearest
-        if nearest.coherence >= self.least:
-            return nearest
-        return nearest._replace(logits=nobodys(tf.constant(nearest.logits[np.newaxis]))[0].numpy())
+        """Reads an image, float32 [H, W, 3] on [-1, 1].
 
-    def read(self, image: np.ndarray, found: Inversion) -> Redrawn:
+        About where the placement `given` [4] says, if one is; as a whole; as a part; as a turn: what begins nearest
+        first, until marks are likely to cohere. The first that surely do count, else of those that are likely to, or of
+        all, the reading of which picture and marks leave least; where they do not cohere, it is read as nobody's.
+        """
+        reading = self._search(image, given)
+        if reading.redrawn.coheres:
+            # With its marks out of the way the picture is found more exactly, and so are then its marks.
+            reading = self.read(image, self._inverter.again(image, reading.marks, reading.found))
+        redrawn = reading.redrawn
+        if redrawn.coheres:
+            return redrawn
+        return redrawn._replace(logits=nobodys(tf.constant(redrawn.logits[np.newaxis]))[0].numpy())
+
+    def _search(self, image, given):
+        """The Reading that counts."""
+        kinds = KINDS if given is not None else KINDS[1:]
+        begun = [self._inverter.starts(image, kind, given) for kind in kinds]
+        readings = []
+        for starts in sorted(begun, key=lambda starts: starts.errors[0]):
+            for found in self._inverter.follow(image, starts):
+                readings.append(self.read(image, found))
+                if readings[-1].beyond >= SURE:
+                    return readings[-1]
+            if max(reading.beyond for reading in readings) >= LIKELY:
+                break
+        return min(readings, key=lambda reading: (reading.beyond < LIKELY, reading.left))
+
+    def read(self, image: np.ndarray, found: Inversion) -> Reading:
         """Reads an image whose Inversion is known, its marks coherent or not."""
         left = _Left(self._inverter, self._inverter.averages(image), found)
         picture = self._inverter.draw(tf.constant(found.latents[np.newaxis]))
@@ -106,10 +141,23 @@ class Redrawer:
         among = np.zeros_like(matched.numpy())
         among[likely] = fits                                                                 # of the others none counts
         surest = int(key_likelihoods(tf.constant(among), self._config.key_bits).numpy()[likely].argmax())
-        own = parts * signs[likely[surest]][:, np.newaxis]
+        logits, signs = self._spelled(fits[surest], likely[surest]), signs[likely[surest]]
+        own = parts * signs[:, np.newaxis]
         coherence = coherence_of(tf.constant(own[np.newaxis]), tf.constant(own.sum(0)[np.newaxis]))
-        return Redrawn(fits[surest], float(coherence[0]), found.placing,
-                       psnr(max(found.error * 127.5 ** 2, LEAST_ERROR)))
+        told = np.tanh(logits / 2) @ self._signed(marks, signs, found) * left.slopes         # [pixels]
+        redrawn = Redrawn(logits, float(coherence[0]), self._least(found), found.placing,
+                          psnr(max(found.error * 127.5 ** 2, LEAST_ERROR)))
+        return Reading(redrawn, found, (told * left.deviations).reshape(self._side, self._side, 3),
+                       left.unexplained(told))
+
+    def _spelled(self, logits, key):
+        """Log-odds [bits] that spell the key by which they were read, whatever was read of the bits that do."""
+        spelled = bits_of_keys(self._config.key_bits)[key] * 2 - 1
+        return np.concatenate([np.abs(logits[:len(spelled)]) * spelled, logits[len(spelled):]])
+
+    def _least(self, found):
+        """The coherence below which marks are nobody's: of a part fewer signs are seen, and more agree by chance."""
+        return least_coherence(self._config.sign_map, min(1.0, float(np.exp(found.placing[0]))))
 
     def _seen(self, images, found):
         """Images [N, H, W, C] of marks as the inversion's picture lies, averaged down: [N, side, side, C]."""
@@ -122,11 +170,14 @@ class Redrawer:
         maps = self._seen(self._maps, found).numpy().repeat(3, axis=3).reshape(self._maps.shape[0], -1)
         return (2 * (maps * left.whitened) @ marks.T).astype(np.float32)
 
+    def _signed(self, marks, signs, found):
+        """Marks [bits, H, W, 3] with signs [side²] as the inversion's picture lies: [bits, pixels]."""
+        signs = tf.tensordot(tf.constant(signs[np.newaxis]), self._maps, 1)                  # [1, H, W, 1]
+        return (self._seen(marks * signs, found).numpy() @ found.colours[:3]).reshape(self._bits, -1)
+
     def _fit(self, left, found, marks, signs):
         """Log-odds [bits] of the bits by least squares, with the signs [side²] of one key."""
-        signs = tf.tensordot(tf.constant(signs[np.newaxis]), self._maps, 1)                  # [1, H, W, 1]
-        marks = self._seen(marks * signs, found).numpy() @ found.colours[:3]
-        marks = left.without_nuisance(marks.reshape(self._bits, -1) * left.slopes)           # [bits, pixels]
+        marks = left.without_nuisance(self._signed(marks, signs, found) * left.slopes)       # [bits, pixels]
         # At first all that is left counts as noise, then what these bits don't explain.
         bits, _ = least_squares(marks, left.whitened, 1.0)
         bits, variances = least_squares(marks, left.whitened, np.mean(np.square(left.whitened - bits @ marks)))
@@ -145,7 +196,8 @@ def least_squares(marks: np.ndarray, target: np.ndarray, noise: float) -> tuple[
 class _Left:
     """What an inversion leaves of a picture, in units of its deviation, less what errors of the inversion may be.
 
-    slopes [pixels]: by how much a change before cutting off shows, in the same units. whitened [pixels].
+    slopes [pixels]: by how much a change before cutting off shows, in the same units. whitened [pixels]. deviations
+    [pixels]: the units, on [-1, 1].
     """
 
     def __init__(self, inverter, target, found):
@@ -156,10 +208,15 @@ class _Left:
         mapped = seen @ found.colours[:3] + found.colours[3]
         mean, slope, variance = clipped(mapped, deviation)
         weights = inside / np.sqrt(variance)
-        self.slopes = (slope * weights).ravel()
+        self._share, self._left = inside.mean(), ((target - mean) * inside).ravel()
+        self.slopes, self.deviations = (slope * weights).ravel(), np.sqrt(variance).ravel()
         changes = ((by @ found.colours[:3]) * slope * weights).reshape(len(by), -1)
         self._nuisance = np.linalg.qr(changes.T)[0]                                          # [pixels, D]
         self.whitened = self.without_nuisance(((target - mean) * weights).reshape(1, -1))[0]
+
+    def unexplained(self, marks):
+        """The mean square, where the picture is shown, that marks [pixels] in these units do not explain either."""
+        return float(np.mean((self._left - marks * self.deviations) ** 2) / max(self._share, 1e-6))
 
     def without_nuisance(self, rows):
         """Rows [N, pixels] less what derivatives by latent and place explain of them."""

@@ -44,6 +44,10 @@ def latents():
     return normalized(np.random.default_rng(5).standard_normal([3, DIM]))
 
 
+def found_first(inverter, image, kind):
+    return next(inverter.follow(image, inverter.starts(image, kind)))
+
+
 def pictures(latents):
     return np.uint8(np.round((draw(tf.constant(latents)).numpy() + 1) * 127.5))
 
@@ -59,7 +63,7 @@ def errors(found, latents):
 def test_latents_are_found_whatever_became_of_the_picture(inverter, latents, rng, name, value, most):
     images = pictures(latents)
     images = images if name == 'none' else perturb(name, value, images, rng)
-    found = [next(inverter(image, 'whole')) for image in to_float(images)]
+    found = [found_first(inverter, image, 'whole') for image in to_float(images)]
     assert errors(found, latents).max() < most
     assert all(np.isfinite(one.error) and np.isclose(np.mean(one.latents ** 2), 1, atol=1e-5) for one in found)
 
@@ -68,13 +72,39 @@ def test_the_place_of_a_part_and_the_angle_of_a_turn_are_found(inverter, latents
     side, top, left = 22, 3, 8
     for picture, z in zip(pictures(latents), latents):
         cut = Image.fromarray(picture).crop((left, top, left + side, top + side))
-        found = next(inverter(to_float(np.asarray(cut.resize((SIZE, SIZE), Image.Resampling.BILINEAR))), 'part'))
+        part = to_float(np.asarray(cut.resize((SIZE, SIZE), Image.Resampling.BILINEAR)))
+        found = found_first(inverter, part, 'part')
         middle = (np.array([top, left]) + side / 2) / SIZE - 0.5
         np.testing.assert_allclose(found.placing, [np.log(side / SIZE), *middle, 0], atol=0.04)
         turned = Image.fromarray(picture).rotate(20, Image.Resampling.BILINEAR)
-        found = next(inverter(to_float(np.asarray(turned)), 'turn'))
+        found = found_first(inverter, to_float(np.asarray(turned)), 'turn')
         np.testing.assert_allclose(np.degrees(found.placing[3]), 20, atol=1.5)
         assert errors([found], z[np.newaxis])[0] < 3e-3
+
+
+def test_starts_are_the_nearest_first_and_know_the_place_of_a_part(inverter, latents):
+    side, top, left = 22, 3, 8
+    cut = Image.fromarray(pictures(latents)[0]).crop((left, top, left + side, top + side))
+    part = to_float(np.asarray(cut.resize((SIZE, SIZE), Image.Resampling.BILINEAR)))
+    starts = inverter.starts(part, 'part')
+    assert len(starts.numbers) == len(starts.placings) == len(starts.errors) == inversion.TRIED['part']
+    assert np.all(np.diff(starts.errors) >= 0)
+    middle = (np.array([top, left]) + side / 2) / SIZE - 0.5
+    np.testing.assert_allclose(starts.placings[0, :3], [np.log(side / SIZE), *middle], atol=0.06)
+    whole = inverter.starts(part, 'whole')
+    assert whole.errors[0] > 2 * starts.errors[0]
+
+
+def test_what_is_known_to_be_marks_is_left_out_of_the_fit(inverter, latents, rng):
+    """Marks of 20 dB that derivatives by latents explain in part."""
+    _, by = inverter.derivatives(latents[0], np.zeros(4, np.float32))
+    marks = np.tensordot(rng.standard_normal(DIM), by[:DIM], 1)
+    marks = (0.1 * marks / np.sqrt(np.mean(marks ** 2))).astype(np.float32)
+    marked = draw(tf.constant(latents[:1])).numpy()[0] + marks.repeat(SIZE // 16, 0).repeat(SIZE // 16, 1)
+    image = np.clip(marked, -1, 1)
+    found = found_first(inverter, image, 'whole')
+    again = inverter.again(image, marks, found)
+    assert errors([again], latents[:1])[0] < 0.3 * errors([found], latents[:1])[0]
 
 
 def test_derivatives_are_those_of_the_pictures(inverter, latents):

@@ -9,7 +9,7 @@ from dnnlib.util import UserError
 from helpers import save_run
 from models import adopted
 from release.redrawing import reading
-from release.redrawing.inversion import Inversion
+from release.redrawing.inversion import Inversion, Starts
 from release.redrawing.reading import Redrawer, clipped, least_squares
 from release.redrawing.styles import normalized
 from training.snapshot import Snapshot
@@ -50,7 +50,7 @@ def known(snapshot, latents):
 def test_bits_and_key_are_read_without_a_trained_decoder(snapshot, redrawer, drawn, rng, name, value, least):
     latents, codes, images = drawn
     images = images if name == 'none' else perturb(name, value, images, rng)
-    found = [redrawer.read(image, known(snapshot, z)) for image, z in zip(to_float(images), latents)]
+    found = [redrawer.read(image, known(snapshot, z)).redrawn for image, z in zip(to_float(images), latents)]
     assert np.mean([(one.logits > 0) == code for one, code in zip(found, codes)]) >= least
     assert min(one.coherence for one in found) > adopted.least_coherence(5)
 
@@ -59,39 +59,108 @@ def test_marks_of_another_picture_do_not_cohere(snapshot, redrawer, drawn):
     latents, codes, images = drawn
     plain = np.asarray(adopted.unmarked(snapshot.nets, adopted.styles(snapshot.nets, tf.constant(latents))))
     moved = to_uint8(plain + np.roll(to_float(images) - plain, 1, axis=0))
-    found = [redrawer.read(image, known(snapshot, z)) for image, z in zip(to_float(moved), latents)]
+    found = [redrawer.read(image, known(snapshot, z)).redrawn for image, z in zip(to_float(moved), latents)]
     assert np.mean([one.coherence < adopted.least_coherence(5) for one in found]) > 0.6
     assert np.median([one.coherence for one in found]) < 0.6
 
 
-def test_the_first_that_surely_coheres_counts_else_the_nearest_and_what_does_not_cohere_is_nobodys(
-        snapshot, drawn, monkeypatch):
-    latents, codes, images = drawn
-    redrawer, kinds = Redrawer(snapshot), []
+class Known:
+    """An Inverter that finds the latents `right` as a part, and those of another picture otherwise."""
 
-    def invert(image, kind, given):
-        kinds.append(kind)
-        right = kind == 'part'
-        return iter([known(snapshot, latents[0 if right else 3])._replace(error=1e-3 if right else 1e-2)])
-    monkeypatch.setattr(redrawer, '_inverter', type('', (), {'__call__': lambda self, *words: invert(*words),
-                                                            **_parts_of(redrawer)})())
-    image, right = to_float(images[0]), redrawer.read(to_float(images[0]), known(snapshot, latents[0]))
-    monkeypatch.setattr(reading, 'SURE', right.coherence - 1e-3)
-    kept = redrawer(image)
-    assert kinds == ['whole', 'part'] and np.array_equal(kept.logits, right.logits)
-    kinds.clear()
+    def __init__(self, inverter, right, wrong, nearer_part=True):
+        for name in ('averages', 'weights', 'derivatives', 'draw'):
+            setattr(self, name, getattr(inverter, name))
+        self.kinds, self._found = [], {True: right, False: wrong}
+        self._errors = {'whole': 0.02, 'part': 0.01 if nearer_part else 0.03, 'turn': 0.04, 'given': 0.02}
+
+    def starts(self, image, kind, given):
+        return Starts(kind, None, np.array([self._errors[kind]]))
+
+    def follow(self, image, starts):
+        self.kinds.append(starts.numbers)
+        return iter([self._found[starts.numbers == 'part']])
+
+    def again(self, image, marks, found):
+        return found
+
+
+@pytest.fixture
+def search(snapshot, drawn, monkeypatch):
+    """(Redrawer, its Known) that reads the first image right as a part."""
+    def make(**options):
+        redrawer = Redrawer(snapshot)
+        right, wrong = (known(snapshot, drawn[0][index]) for index in (0, 3))
+        known_one = Known(redrawer._inverter, right, wrong._replace(error=1.0), **options)
+        monkeypatch.setattr(redrawer, '_inverter', known_one)
+        return redrawer, known_one
+    return make
+
+
+def test_the_first_that_surely_coheres_counts_else_that_which_leaves_least(search, redrawer, snapshot, drawn,
+                                                                           monkeypatch):
+    latents, codes, images = drawn
+    image, (reader, inverter) = to_float(images[0]), search()
+    right = redrawer.read(image, known(snapshot, latents[0]))
+    monkeypatch.setattr(reading, 'LIKELY', 2.0)
+    monkeypatch.setattr(reading, 'SURE', right.beyond - 1e-3)
+    assert np.array_equal(reader(image).logits, right.redrawn.logits) and inverter.kinds == ['part']
+    inverter.kinds.clear()
     monkeypatch.setattr(reading, 'SURE', 2.0)
-    kept = redrawer(image, np.zeros(4, np.float32))
-    assert kinds == ['given', 'whole', 'part', 'turn'] and np.array_equal(kept.logits, right.logits)
-    monkeypatch.setattr(redrawer, 'least', 2.0)
-    refused = redrawer(image)
+    kept = reader(image, np.zeros(4, np.float32))
+    assert np.array_equal(kept.logits, right.redrawn.logits) and inverter.kinds == ['part', 'given', 'whole', 'turn']
+
+
+@pytest.mark.parametrize('least, kinds', [(-1.0, ['whole']), (0.99, ['whole', 'part', 'turn'])])
+def test_what_begins_less_near_is_followed_only_if_nothing_is_likely_to_cohere(search, drawn, monkeypatch, least,
+                                                                               kinds):
+    reader, inverter = search(nearer_part=False)
+    monkeypatch.setattr(reading, 'least_coherence', lambda side, share: least)
+    monkeypatch.setattr(reading, 'SURE', 5.0)
+    reader(to_float(drawn[2][0]))
+    assert inverter.kinds == kinds
+
+
+def test_marks_that_explain_nothing_are_none(snapshot, redrawer, drawn):
+    latents, _, images = drawn
+    right = redrawer.read(to_float(images[0]), known(snapshot, latents[0]))
+    assert right.beyond == pytest.approx((right.redrawn.coherence - 0.75) / 0.25)
+    assert right._replace(found=right.found._replace(error=right.left / 2)).beyond == -1
+
+
+def test_what_does_not_cohere_is_nobodys(search, drawn, monkeypatch):
+    reader, _ = search()
+    image = to_float(drawn[2][0])
+    kept = reader(image)
+    monkeypatch.setattr(reading, 'least_coherence', lambda side, share: 2.0)
+    refused = reader(image)
+    assert kept.coheres and not refused.coheres
     assert np.mean((refused.logits > 0) == (kept.logits > 0)) < 0.9
     np.testing.assert_allclose(np.abs(refused.logits), np.abs(kept.logits))
 
 
-def _parts_of(redrawer):
-    inverter = redrawer._inverter
-    return {name: staticmethod(getattr(inverter, name)) for name in ('averages', 'weights', 'derivatives', 'draw')}
+def test_of_a_part_more_has_to_cohere(snapshot, redrawer, drawn):
+    latents, _, images = drawn
+    half = known(snapshot, latents[0])._replace(placing=np.array([np.log(0.9), 0, 0, 0], np.float32))
+    assert adopted.least_coherence(5) == pytest.approx(0.75)
+    assert redrawer.read(to_float(images[0]), half).redrawn.least == pytest.approx(min(0.35 + 2 / (5 * 0.9), 0.8))
+
+
+def test_marks_that_are_read_are_what_the_picture_has_more(snapshot, redrawer, drawn):
+    latents, codes, images = drawn
+    image, found = to_float(images[0]), known(snapshot, latents[0])
+    plain = np.asarray(adopted.unmarked(snapshot.nets, adopted.styles(snapshot.nets, tf.constant(latents[:1]))))[0]
+    read = redrawer.read(image, found)
+    added = redrawer._inverter.averages(image - np.clip(plain, -1, 1))
+    assert np.mean((added - read.marks) ** 2) < 0.1 * np.mean(added ** 2)
+    assert read.left == pytest.approx(np.mean((added - read.marks) ** 2), rel=0.5)
+
+
+def test_bits_that_spell_the_key_are_those_of_the_key_that_reads(redrawer):
+    logits = np.linspace(-2, 3, BITS)
+    spelled = redrawer._spelled(logits, 0b110)  # the lowest bit first
+    np.testing.assert_array_equal(spelled[:3] > 0, [False, True, True])
+    np.testing.assert_array_equal(np.abs(spelled), np.abs(logits))
+    np.testing.assert_array_equal(spelled[3:], logits[3:])
 
 
 def test_a_whole_reading_names_how_it_lay(redrawer, drawn):
@@ -133,4 +202,6 @@ def test_pictures_of_one_colour_are_told_like_any_other(redrawer, level):
     """Of white or black ones, which are cut off everywhere, an inversion may leave nothing at all."""
     found = redrawer.read(np.full([16, 16, 3], level, np.float32),
                           Inversion(normalized(np.ones(6)), np.zeros(4, np.float32), np.eye(4, 3), 0.0))
+    assert np.isfinite(found.left) and np.isfinite(found.marks).all()
+    found = found.redrawn
     assert np.isfinite(found.logits).all() and found.in_words() == 'drawn again as a whole, 54.2 dB'
