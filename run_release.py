@@ -80,8 +80,8 @@ def make_parser():
                            'scaled back, had in the picture, or for the angle that it was turned by: one comparison '
                            'more, and a second of CPU or more an image')
     attribute.add_argument('--redraw', action='store_true', help='method adopted: find the latent that each image was '
-                           'drawn from, and read what it has more than the generator\'s own picture of it, '
-                           'which survives more: one comparison more, and up to two minutes of CPU an image')
+                           'drawn from, and read what it has more than the generator\'s own picture of it, which '
+                           'survives more: one comparison more, and one to three minutes of CPU an image')
     attribute.add_argument('--alignments', action='store_true', help='try each image mirrored, turned by quarters and '
                            'inverted as well, which edits hide a fingerprint; p-values are corrected for all 16')
     attribute.add_argument('--collusion', action='store_true', help='look for two users who combined their instances '

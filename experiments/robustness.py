@@ -44,8 +44,8 @@ def make_parser():
     parser.add_argument('--perturbations', default='paper', help='comma-separated: names, or all, paper, waves, '
                         'signature')
     parser.add_argument('--redraw', action='store_true', help='method adopted: read each picture as attribute '
-                        "--redraw does, less the generator's own picture of it: up to two minutes of CPU for each at "
-                        'every value')
+                        "--redraw does, less the generator's own picture of it: one to three minutes of CPU for each "
+                        'at every value')
     parser.add_argument('--search', action='store_true', help='read each picture as attribute --search does, where its '
                         'place as a crop or its turn is looked for: seconds of CPU for each at every value. With both, '
                         'the surest of all readings counts')

@@ -74,7 +74,7 @@ class Reading(NamedTuple):
 
 
 class Redrawer:
-    """Reads pictures of one model, in ten seconds to two minutes of processor time each.
+    """Reads pictures of one model, in half a minute to three minutes of processor time each.
 
     Args:
         snapshot: of a method whose marks are added to pictures: it has `bit_marks` and `signs_by_key`.
