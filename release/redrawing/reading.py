@@ -37,7 +37,7 @@ class Redrawn(NamedTuple):
     """How a picture was read.
 
     logits: [bits]. coherence: of the marks (models.adopted.coherence_of). least: the coherence below which they are
-    nobody's. placing: how it lay. psnr: in dB, of the picture without marks to it.
+    nobody's. placing: how it lay. psnr: in dB, of the picture without marks to it, less its marks if they cohere.
     """
     logits: np.ndarray
     coherence: float
