@@ -48,7 +48,7 @@ def make_parser():
                         'at every value')
     parser.add_argument('--search', action='store_true', help='read each picture as attribute --search does, where its '
                         'place as a crop or its turn is looked for: seconds of CPU for each at every value. With both, '
-                        'the surest of all readings counts')
+                        'what is read drawn again counts if its marks cohere, else the surest')
     parser.add_argument('--inception', help='frozen Inception graph for the FID of perturbed to unperturbed pictures '
                         '(default: no FID)')
     parser.add_argument('--out', help='folder for the table and pictures (default: RUN/pictures)')

@@ -84,7 +84,8 @@ class Inverter:
         """Where a search may begin for an image, float32 [H, W, 3] on [-1, 1], that is 'whole', a 'part', a 'turn', or
         'given' to lie about as the placement `given` [4] says."""
         latents, placing = self._alike(image, kind, given)
-        found = self._by_styles.adam(self.averages(image), self._styles.numbers(latents), placing, kind != 'whole')
+        found = self._by_styles.adam(self.averages(image), self._styles.numbers(latents), placing,
+                                     moved=kind != 'whole')  # of a whole they would drift
         return Starts(*(rows[:TRIED[kind]] for rows in found))
 
     def follow(self, image: np.ndarray, starts: Starts) -> Iterator[Inversion]:

@@ -140,9 +140,9 @@ def test_what_does_not_cohere_is_nobodys(search, drawn, monkeypatch):
 
 def test_of_a_part_more_has_to_cohere(snapshot, redrawer, drawn):
     latents, _, images = drawn
-    half = known(snapshot, latents[0])._replace(placing=np.array([np.log(0.9), 0, 0, 0], np.float32))
+    part = known(snapshot, latents[0])._replace(placing=np.array([np.log(0.9), 0, 0, 0], np.float32))
     assert adopted.least_coherence(5) == pytest.approx(0.75)
-    assert redrawer.read(to_float(images[0]), half).redrawn.least == pytest.approx(min(0.35 + 2 / (5 * 0.9), 0.8))
+    assert redrawer.read(to_float(images[0]), part).redrawn.least == pytest.approx(min(0.35 + 2 / (5 * 0.9), 0.8))
 
 
 def test_marks_that_are_read_are_what_the_picture_has_more(snapshot, redrawer, drawn):
