@@ -62,6 +62,7 @@ def _export(args):
     if config.init_from or config.method in ADOPTS:
         raise UsageError('--init-from: a package holds untrained networks only; train this run with run_training.py')
     dataset = find_dataset(args.dataset, args.data_dir)
+    tf.config.experimental.enable_tensor_float_32_execution(config.tf32)  # is written into the modules
     with atomic_folder(args.out) as folder:
         save_reals(os.path.join(folder, REALS), dataset)
         manifest = export_steps(folder, config, dataset.resolution)

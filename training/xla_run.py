@@ -38,7 +38,9 @@ from training.xla_package import CONSTANTS, MANIFEST, REALS, STATE, hlo_file, ta
 
 try:
     import jax
+    from jax._src.interpreters import mlir
     from jax._src.lib import _jax, xla_client
+    from jax._src.lib.mlir import ir
 except ImportError as error:
     raise SystemExit(f'training/xla_run.py: error: {error}; run it with an interpreter that has JAX, such as '
                      '.venv-jax/bin/python, which `make jax` makes') from None
@@ -102,7 +104,7 @@ class Package:
         path = os.path.join(self.folder, hlo_file(name))
         try:
             with open(path, 'rb') as file:
-                module = _jax.mlir.hlo_to_stablehlo(file.read())
+                module = without_copies(_jax.mlir.hlo_to_stablehlo(file.read()))
             return self.device.client.compile_and_load(module, xla_client.DeviceList((self.device,)),
                                                        xla_client.CompileOptions())
         except (OSError, ValueError, RuntimeError) as error:
@@ -115,7 +117,9 @@ class Package:
         step = self.steps[name]
         sources = {'argument': lambda i: self._put(arguments[step['arguments'][i]]),
                    'variable': self.state.__getitem__, 'constant': self.constants.__getitem__}
-        outputs = self.compiled[name].execute_sharded([sources[kind](key) for kind, key in step['parameters']])
+        inputs = [sources[kind](key) for kind, key in step['parameters']]
+        inputs = [value for value in inputs if value.size]  # a module has no parameter without elements
+        outputs = self.compiled[name].execute_sharded(inputs)
         outputs = [output[0] for output in outputs.disassemble_into_single_device_arrays()]
         self.state.update({key: outputs[int(index)] for index, key in step['updates'].items()})
         return dict(zip(step['results'], outputs))
@@ -150,6 +154,25 @@ class Package:
         if {key: list(array.shape) for key, array in arrays.items()} != shapes:
             raise UserError(f'{path} is the state of another package than {self.folder}; name another --out')
         self.state.update({key: self._put(array) for key, array in arrays.items()})
+
+
+def without_copies(module):
+    """The bytes of an MLIR module without `mhlo.copy`, by which TensorFlow returns a value: it is no operation of
+    StableHLO, and a GPU's compiler takes no other."""
+    copies = []
+
+    def visit(operation):
+        if operation.name == 'mhlo.copy':
+            copies.append(operation)
+        return ir.WalkResult.ADVANCE
+
+    with mlir.make_ir_context():
+        module = ir.Module.parse(module)
+        module.operation.walk(visit)
+        for copy in copies:
+            copy.results[0].replace_all_uses_with(copy.operands[0])
+            copy.erase()
+        return mlir.module_to_bytecode(module)
 
 
 def read_reals(folder):
@@ -217,10 +240,10 @@ class Run:
         while not ticks.done and not stopped:
             self.tick(stream)
             stopped = stop_after is not None and time.time() - begun > stop_after
-            if stopped or ticks.due(config.image_snapshot_ticks):
-                self.pictures()
             if stopped or ticks.due(config.snapshot_ticks):
                 self.save()
+            if stopped or ticks.due(config.image_snapshot_ticks):
+                self.pictures()
         self.log(f'done: {ticks.kimg} kimg in {self.out}')
 
     def tick(self, stream):

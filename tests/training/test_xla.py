@@ -254,10 +254,42 @@ def test_native_ops_cannot_be_exported(dataset, tmp_path):
     assert not os.path.exists(out)
 
 
-def test_the_plain_generator_is_exported_too(dataset, tmp_path):
-    out = str(tmp_path / 'package')
-    export(dataset, out, preset='stylegan2', method='stylegan2', mapping_layers=2)
+@pytest.fixture(scope='session')
+def plain_package(dataset, tmp_path_factory):
+    path = str(tmp_path_factory.mktemp('plain') / 'package')
+    export(dataset, path, preset='stylegan2', method='stylegan2', mapping_layers=2, total_kimg=1)
+    return path
+
+
+def test_the_plain_generator_is_exported_too(plain_package, dataset):
+    out = plain_package
     steps = the_manifest(out)['steps']
     assert set(steps) == {'generator', 'path_length', 'discriminator', 'r1', 'average', 'initialize', 'generate'}
     assert steps['generate']['shapes'] == [[20, 6], [20, 0]]
     assert open_dataset(dataset.path).digest == the_manifest(out)['dataset']['digest']
+
+
+def test_the_plain_generator_is_trained_and_drawn(plain_package, jax_python, tmp_path):
+    """Its fingerprints have no bits, and a module has no parameter without elements."""
+    out = tmp_path / 'run'
+    ran = run(jax_python, '-m', 'training.xla_run', plain_package, f'--out={out}')
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    assert {'fakes_000001.png', 'state-000001.npz'} <= set(os.listdir(out))
+
+
+def test_every_module_is_stablehlo_alone(package, jax_python):
+    """A GPU's plugin takes nothing else; a CPU's compiler does."""
+    ran = run(jax_python, 'tests/training/jax_portable.py', package)
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    names = ran.stdout.split()
+    assert set(names) == set(the_manifest(package)['steps'])
+
+
+@pytest.mark.parametrize('tf32, precision', [(False, 'highest'), (True, 'default')])
+def test_modules_say_how_exactly_a_gpu_multiplies(tf32, precision, dataset, tmp_path, jax_python):
+    """By default it rounds factors to 10 bits, where XLA's module doesn't ask for more."""
+    out = str(tmp_path / 'package')
+    export(dataset, out, preset='stylegan2', method='stylegan2', mapping_layers=2, path_length_interval=0,
+           path_length_weight=0, tf32=tf32)
+    ran = run(jax_python, 'tests/training/jax_portable.py', out, 'precisions')
+    assert set(ran.stdout.lower().split()) == {precision}, ran.stderr[-2000:]
