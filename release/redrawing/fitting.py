@@ -71,30 +71,38 @@ class Fitter:
         order = np.argsort(errors)
         return adam.values[order], (places.values * PLACE_UNIT)[order].astype(np.float32), errors[order]
 
-    def levenberg_marquardt(self, target: np.ndarray, numbers: np.ndarray, placing: np.ndarray,
-                            rounds: int = ROUNDS) -> Fit:
-        """The Fit to a target [side, side, 3], begun at numbers [dim] and a placement [4]; `rounds` are the most."""
+    def levenberg_marquardt(self, target: np.ndarray, numbers: np.ndarray, placing: np.ndarray, rounds: int = ROUNDS,
+                            whitened: Callable[[np.ndarray], np.ndarray] = np.asarray) -> Fit:
+        """The Fit to a target [side, side, 3], begun at numbers [dim] and a placement [4]; `rounds` are the most.
+
+        `whitened` takes rows [N, pixels · 3] of what is left to such whose squares are to be least.
+        """
+        def measured(seen):
+            left, passed, colours = residual(seen, target, inside)
+            return left, passed, colours, whitened(left.reshape(1, -1))[0]
+
         damping, inside = FIRST_DAMPING, self.weights(placing)
         seen, by = self.derivatives(numbers, placing)
-        left, passed, colours = residual(seen, target, inside)
-        error = np.mean(left ** 2)
+        left, passed, colours, white = measured(seen)
+        error = np.mean(white ** 2)
         for _ in range(rounds):
-            steps = self._steps(by, left, passed, colours, numbers, damping)
+            slopes = whitened(((by @ colours[:3]) * passed).reshape(len(by), -1))            # [D, pixels]
+            steps = self._steps(slopes, white, numbers, damping)
             tried = self._settled((numbers + steps[:, :self._dim]).astype(np.float32))
             places = (placing + steps[:, self._dim:]).astype(np.float32)
             pictures = self._seen(tf.constant(tried), tf.constant(places)).numpy()
-            errors = np.array([np.mean(residual(one, target, inside)[0] ** 2) for one in pictures])
-            costs = errors + error * self._prior / left.size * np.sum(tried ** 2, axis=1)
+            errors = np.array([np.mean(measured(one)[3] ** 2) for one in pictures])
+            costs = errors + error * self._prior / white.size * np.sum(tried ** 2, axis=1)
             best = int(np.argmin(costs))
-            now = error * (1 + self._prior / left.size * np.sum(numbers ** 2))
+            now = error * (1 + self._prior / white.size * np.sum(numbers ** 2))
             if costs[best] > now * (1 - LEAST_GAIN):
                 break
             numbers, placing, error = tried[best], places[best], errors[best]
             damping = float(np.clip(damping * DAMPINGS[best], LEAST_DAMPING, MOST_DAMPING))
             inside = self.weights(placing)
             seen, by = self.derivatives(numbers, placing)
-            left, passed, colours = residual(seen, target, inside)
-        return Fit(numbers, placing, colours, float(error / max(inside.mean(), 1e-6)))
+            left, passed, colours, white = measured(seen)
+        return Fit(numbers, placing, colours, float(np.mean(left ** 2) / max(inside.mean(), 1e-6)))
 
     def weights(self, placing: np.ndarray) -> np.ndarray:
         """Which averages show the picture: 0 or 1, [side, side, 1], of a placement [4]."""
@@ -113,11 +121,10 @@ class Fitter:
         by_place = (shifted - seen[0]) / PLACE_EPSILON[:, np.newaxis, np.newaxis, np.newaxis]
         return seen[0], np.concatenate([(seen[1:] - seen[0]) / EPSILON, by_place])
 
-    def _steps(self, by, left, passed, colours, numbers, damping):
-        """[len(DAMPINGS), D]: one step for each damping."""
-        slopes = ((by @ colours[:3]) * passed).reshape(len(by), -1)                          # [D, pixels]
+    def _steps(self, slopes, left, numbers, damping):
+        """[len(DAMPINGS), D]: one step for each damping, of slopes [D, pixels] and what is left [pixels]."""
         weight = self._prior * np.mean(left ** 2)
-        gradient = slopes @ left.ravel() - np.concatenate([weight * numbers, np.zeros(4)])
+        gradient = slopes @ left - np.concatenate([weight * numbers, np.zeros(4)])
         hessian = slopes @ slopes.T + np.diag([weight] * self._dim + [PLACE_PRIOR] * 4)
         unit = np.trace(hessian[:self._dim, :self._dim]) / self._dim * np.eye(len(hessian))
         return np.stack([np.linalg.solve(hessian + damping * factor * unit, gradient) for factor in DAMPINGS])

@@ -12,6 +12,7 @@ from typing import Callable, NamedTuple, Optional
 
 import numpy as np
 import tensorflow as tf
+from scipy.linalg import cholesky, solve_triangular
 
 from release.redrawing.colours import SATURATED
 from release.redrawing.fitting import Fitter
@@ -27,6 +28,7 @@ OF_ONE_PLACE = {'whole': 12, 'part': 2, 'turn': 2, 'given': 12}
 TRIED = {'whole': 6, 'part': 12, 'turn': 4, 'given': 6}   # how many of these go on by Levenberg-Marquardt
 BRIEF, FOLLOWED = 10, 4          # for so many rounds, and how many, at most, to its end
 STYLE_PRIOR = 4.0
+LEAST_DEVIATION = 2 / 255        # on [-1, 1], of averages of pixels: rounding
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
@@ -98,11 +100,16 @@ class Inverter:
             latents = self._styles.latents(fit.numbers, self._latents)
             yield Inversion(*self._by_latents.levenberg_marquardt(target, latents, fit.placing))
 
-    def again(self, image: np.ndarray, marks: np.ndarray, found: Inversion) -> Inversion:
-        """The Inversion of an image [H, W, 3] less marks [side, side, 3] that are known by now, begun at what was
-        found with them."""
-        target = self.averages(image) - marks
-        return Inversion(*self._by_latents.levenberg_marquardt(target, found.latents, found.placing))
+    def exactly(self, image: np.ndarray, found: Inversion, covariance: np.ndarray, marks: np.ndarray) -> Inversion:
+        """The Inversion of an image [H, W, 3] less marks [side, side, 3], begun at what was found, by generalized least
+        squares: `covariance` [side² · 3, side² · 3] is that of what else was added to the picture, beside as much white
+        noise as was left beyond it."""
+        shown = max(self.weights(found.placing).mean(), 1e-6)
+        noise = max(found.error - np.trace(covariance) / len(covariance) / shown, LEAST_DEVIATION ** 2)
+        factor = cholesky(covariance + noise * np.eye(len(covariance)), lower=True)
+        return Inversion(*self._by_latents.levenberg_marquardt(
+            self.averages(image) - marks, found.latents, found.placing,
+            whitened=lambda rows: solve_triangular(factor, rows.T, lower=True).T))
 
     def averages(self, image: np.ndarray) -> np.ndarray:
         """An image [H, W, 3] averaged down to [side, side, 3]."""

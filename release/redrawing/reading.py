@@ -6,8 +6,9 @@ is known (release.redrawing.inversion), what is left is marks and noise, and mar
     t = clip(p + Σ_j ±d_j + J δ + n),    d_j = the mark of bit j with the signs of this picture and a key,
 
 p the picture without marks, J its derivatives by latent and place, whose small errors δ are not to be taken for
-marks, n Gaussian. Bits follow by least squares, weighted by how much of each pixel is not cut off; the key is the one
-by which they are read most surely. No user's code takes part.
+marks, n Gaussian. p is found by generalized least squares first, since of marks that nobody knows yet the covariance is
+known; then once more with those taken off that were read. Bits follow by least squares, weighted by how much of each
+pixel is not cut off; the key is the one by which they are read most surely. No user's code takes part.
 """
 from typing import NamedTuple, Optional
 
@@ -21,14 +22,16 @@ from models.adopted import coherence_of, key_likelihoods, least_coherence, nobod
 from models.content import bits_of_keys
 from models.signs import spread
 from release.redrawing.colours import residual
-from release.redrawing.inversion import Inversion, Inverter
+from release.redrawing.inversion import LEAST_DEVIATION, Inversion, Inverter
 from release.redrawing.placing import averaged, in_words
 from training.snapshot import Snapshot
 
 KINDS = 'given', 'whole', 'part', 'turn'  # of placements
 LIKELY, SURE = 0.3, 0.6  # Reading.beyond: by chance, or where a picture lay otherwise, it gets to 0.5
 KEYS = 6                 # of the likeliest, between which a fit decides
-LEAST_DEVIATION = 2 / 255  # on [-1, 1], of averages of pixels: rounding
+AGAIN, DOUBTFUL = 2, 0.4   # how often a picture is found once more, less its marks; not if these cohere less
+MISREAD = 0.1              # share of marks that is taken for misread then
+EXPLAINED = 1.5            # Reading.explained of marks
 LEAST_ERROR = 0.25       # in grey levels squared: half a level is the most that rounding can have hidden
 MOST_LOGIT = 30.0        # surer than that nothing is
 
@@ -59,22 +62,26 @@ class Reading(NamedTuple):
     """How a picture was read with one Inversion.
 
     marks: [side, side, 3], by how much those that were read change its averages, on [-1, 1]. left: the mean square of
-    what neither picture nor marks explain.
+    what neither picture nor marks explain. explained: by marks, per bit, in units of what is left per pixel; of noise
+    alone least squares would explain 1 (the F statistic).
     """
     redrawn: Redrawn
     found: Inversion
     marks: np.ndarray
     left: float
+    explained: float
 
     @property
     def beyond(self) -> float:
         """How far its marks cohere from the least, 0, to all that they can, 1; −1 of such as explain nothing."""
         least = self.redrawn.least
-        return (self.redrawn.coherence - least) / (1 - least) if self.left < self.found.error else -1.0
+        return (self.redrawn.coherence - least) / (1 - least) if self.explained > EXPLAINED else -1.0
 
 
 class Redrawer:
     """Reads pictures of one model, in half a minute to three minutes of processor time each.
+
+    The covariance of marks takes (3 side²)² numbers of 8 bytes: 75 MB at a side of 32.
 
     Args:
         snapshot: of a method whose marks are added to pictures: it has `bit_marks` and `signs_by_key`.
@@ -105,11 +112,7 @@ class Redrawer:
         first, until marks are likely to cohere. The first that surely do count, else of those that are likely to, or of
         all, the reading of which picture and marks leave least; where they do not cohere, it is read as nobody's.
         """
-        reading = self._search(image, given)
-        if reading.redrawn.coheres:
-            # With its marks out of the way the picture is found more exactly, and so are then its marks.
-            reading = self.read(image, self._inverter.again(image, reading.marks, reading.found))
-        redrawn = reading.redrawn
+        redrawn = self._search(image, given).redrawn
         if redrawn.coheres:
             return redrawn
         return redrawn._replace(logits=nobodys(tf.constant(redrawn.logits[np.newaxis]))[0].numpy())
@@ -121,12 +124,24 @@ class Redrawer:
         readings = []
         for starts in sorted(begun, key=lambda starts: starts.errors[0]):
             for found in self._inverter.follow(image, starts):
-                readings.append(self.read(image, found))
+                readings.append(self._exactly(image, found))
                 if readings[-1].beyond >= SURE:
                     return readings[-1]
             if max(reading.beyond for reading in readings) >= LIKELY:
                 break
         return min(readings, key=lambda reading: (reading.beyond < LIKELY, reading.left))
+
+    def _exactly(self, image, found):
+        """The Reading with an Inversion that takes marks for what they are: at first of any bits and signs; then, while
+        they may cohere, less those that were read, of which some may be misread."""
+        found = self._inverter.exactly(image, found, self._covariance(found), np.float32(0))
+        reading = self.read(image, found)
+        for _ in range(AGAIN):
+            if reading.redrawn.coherence < DOUBTFUL:
+                break
+            found = self._inverter.exactly(image, found, MISREAD * self._covariance(found), reading.marks)
+            reading = self.read(image, found)
+        return reading
 
     def read(self, image: np.ndarray, found: Inversion) -> Reading:
         """Reads an image whose Inversion is known, its marks coherent or not."""
@@ -148,7 +163,7 @@ class Redrawer:
         redrawn = Redrawn(logits, float(coherence[0]), self._least(found), found.placing,
                           psnr(max(found.error * 127.5 ** 2, LEAST_ERROR)))
         return Reading(redrawn, found, (told * left.deviations).reshape(self._side, self._side, 3),
-                       left.unexplained(told))
+                       left.unexplained(told), left.explained(told, self._bits))
 
     def _spelled(self, logits, key):
         """Log-odds [bits] that spell the key by which they were read, whatever was read of the bits that do."""
@@ -161,19 +176,33 @@ class Redrawer:
 
     def _seen(self, images, found):
         """Images [N, H, W, C] of marks as the inversion's picture lies, averaged down: [N, side, side, C]."""
-        return averaged(images, tf.constant(np.tile(found.placing, [images.shape[0], 1])), self._side)
+        return averaged(images, tf.constant(np.tile(found.placing, [images.shape[0], 1])), self._side).numpy()
+
+    def _coloured(self, marks, found):
+        """Marks [bits, H, W, 3] as the inversion's picture lies and in its colours: [bits, pixels]."""
+        return (self._seen(marks, found) @ found.colours[:3]).reshape(self._bits, -1)
+
+    def _parts_seen(self, found):
+        """Each part of the sign map as the inversion's picture lies: [side², pixels]."""
+        return self._seen(self._maps, found).repeat(3, axis=3).reshape(self._maps.shape[0], -1)
+
+    def _covariance(self, found):
+        """Of marks of any bits and signs, as the inversion's picture lies: [pixels, pixels]."""
+        picture = self._inverter.draw(tf.constant(found.latents[np.newaxis]))
+        marks = self._coloured(self._method.unsigned(self._nets, self._marks, picture), found)
+        maps = self._parts_seen(found)
+        return (marks.T @ marks) * (maps.T @ maps)
 
     def _parts(self, left, found, marks):
         """Twice the product of what is left with each bit's mark in each part of the sign map: [side², bits], in
         log-odds."""
-        marks = (self._seen(marks, found).numpy() @ found.colours[:3]).reshape(self._bits, -1) * left.slopes
-        maps = self._seen(self._maps, found).numpy().repeat(3, axis=3).reshape(self._maps.shape[0], -1)
-        return (2 * (maps * left.whitened) @ marks.T).astype(np.float32)
+        marks = self._coloured(marks, found) * left.slopes
+        return (2 * (self._parts_seen(found) * left.whitened) @ marks.T).astype(np.float32)
 
     def _signed(self, marks, signs, found):
         """Marks [bits, H, W, 3] with signs [side²] as the inversion's picture lies: [bits, pixels]."""
         signs = tf.tensordot(tf.constant(signs[np.newaxis]), self._maps, 1)                  # [1, H, W, 1]
-        return (self._seen(marks * signs, found).numpy() @ found.colours[:3]).reshape(self._bits, -1)
+        return self._coloured(marks * signs, found)
 
     def _fit(self, left, found, marks, signs):
         """Log-odds [bits] of the bits by least squares, with the signs [side²] of one key."""
@@ -217,6 +246,12 @@ class _Left:
     def unexplained(self, marks):
         """The mean square, where the picture is shown, that marks [pixels] in these units do not explain either."""
         return float(np.mean((self._left - marks * self.deviations) ** 2) / max(self._share, 1e-6))
+
+    def explained(self, marks, bits):
+        """What marks [pixels] of so many bits explain, per bit, in units of what is left per pixel."""
+        without, left = self.unexplained(np.zeros_like(marks)), self.unexplained(marks)
+        free = max(self._share * self._left.size - bits - self._nuisance.shape[1], 1)
+        return (without - left) / bits / max(left, LEAST_DEVIATION ** 2) * free
 
     def without_nuisance(self, rows):
         """Rows [N, pixels] less what derivatives by latent and place explain of them."""

@@ -8,6 +8,7 @@ from dnnlib.perturbations.files import perturb
 from dnnlib.util import UserError
 from helpers import save_run
 from models import adopted
+from models.signs import spread
 from release.redrawing import reading
 from release.redrawing.inversion import Inversion, Starts
 from release.redrawing.reading import Redrawer, clipped, least_squares
@@ -70,7 +71,7 @@ class Known:
     def __init__(self, inverter, right, wrong, nearer_part=True):
         for name in ('averages', 'weights', 'derivatives', 'draw'):
             setattr(self, name, getattr(inverter, name))
-        self.kinds, self._found = [], {True: right, False: wrong}
+        self.kinds, self.shares, self._found = [], [], {True: right, False: wrong}
         self._errors = {'whole': 0.02, 'part': 0.01 if nearer_part else 0.03, 'turn': 0.04, 'given': 0.02}
 
     def starts(self, image, kind, given):
@@ -80,7 +81,8 @@ class Known:
         self.kinds.append(starts.numbers)
         return iter([self._found[starts.numbers == 'part']])
 
-    def again(self, image, marks, found):
+    def exactly(self, image, found, covariance, marks):
+        self.shares.append(float(np.trace(covariance)))
         return found
 
 
@@ -110,12 +112,13 @@ def test_the_first_that_surely_coheres_counts_else_that_which_leaves_least(searc
     assert np.array_equal(kept.logits, right.redrawn.logits) and inverter.kinds == ['part', 'given', 'whole', 'turn']
 
 
-@pytest.mark.parametrize('least, kinds', [(-1.0, ['whole']), (0.99, ['whole', 'part', 'turn'])])
+@pytest.mark.parametrize('least, kinds', [(-3.0, ['whole']), (0.99, ['whole', 'part', 'turn'])])
 def test_what_begins_less_near_is_followed_only_if_nothing_is_likely_to_cohere(search, drawn, monkeypatch, least,
                                                                                kinds):
     reader, inverter = search(nearer_part=False)
     monkeypatch.setattr(reading, 'least_coherence', lambda side, share: least)
     monkeypatch.setattr(reading, 'SURE', 5.0)
+    monkeypatch.setattr(reading, 'EXPLAINED', -np.inf)
     reader(to_float(drawn[2][0]))
     assert inverter.kinds == kinds
 
@@ -124,7 +127,43 @@ def test_marks_that_explain_nothing_are_none(snapshot, redrawer, drawn):
     latents, _, images = drawn
     right = redrawer.read(to_float(images[0]), known(snapshot, latents[0]))
     assert right.beyond == pytest.approx((right.redrawn.coherence - 0.75) / 0.25)
-    assert right._replace(found=right.found._replace(error=right.left / 2)).beyond == -1
+    assert right._replace(explained=reading.EXPLAINED - 0.1).beyond == -1 and right.explained > 10
+
+
+def test_marks_explain_of_noise_no_more_than_least_squares_does(snapshot, redrawer, drawn, rng):
+    """That is 1 per bit, of what is left per pixel, and less for bits that count as surely as they are read."""
+    plain = np.asarray(adopted.unmarked(snapshot.nets, adopted.styles(snapshot.nets, tf.constant(drawn[0]))))
+    noisy = (plain + 0.2 * rng.standard_normal(plain.shape)).astype(np.float32)
+    explained = [redrawer.read(image, known(snapshot, z)).explained for image, z in zip(noisy, drawn[0])]
+    assert -0.5 < min(explained) and max(explained) < reading.EXPLAINED
+
+
+def test_marks_are_of_any_bits_and_signs_at_first_and_then_those_that_were_read(search, drawn, monkeypatch):
+    monkeypatch.setattr(reading, 'SURE', -1.0)
+    reader, inverter = search()
+    reader(to_float(drawn[2][0]))
+    np.testing.assert_allclose(np.array(inverter.shares) / inverter.shares[0], [1, *[reading.MISREAD] * reading.AGAIN])
+    monkeypatch.setattr(reading, 'DOUBTFUL', 2.0)
+    inverter.shares.clear()
+    reader(to_float(drawn[2][0]))
+    assert len(inverter.shares) == 1
+
+
+def test_the_covariance_is_that_of_marks_of_random_bits_and_signs(snapshot, redrawer, drawn, rng):
+    found = known(snapshot, drawn[0][0])
+    picture = redrawer._inverter.draw(tf.constant(drawn[0][:1]))
+    unsigned = snapshot.method.unsigned(snapshot.nets, redrawer._marks, picture).numpy()
+    side = snapshot.config.sign_map
+    sample = []
+    for _ in range(3000):
+        signs, bits = rng.choice([-1, 1], [1, side, side]), rng.choice([-1, 1], BITS)
+        marks = np.tensordot(bits, unsigned, 1) * spread(tf.constant(signs, tf.float32), unsigned.shape[1]).numpy()[0]
+        sample.append(redrawer._inverter.averages(marks).ravel())
+    sample, covariance = np.stack(sample), redrawer._covariance(found)
+    np.testing.assert_allclose(np.mean(sample ** 2, 0), np.diag(covariance), rtol=0.3)
+    directions = rng.standard_normal([sample.shape[1], 20])
+    np.testing.assert_allclose(np.mean((sample @ directions) ** 2, 0),
+                               np.einsum('pi,pq,qi->i', directions, covariance, directions), rtol=0.3)
 
 
 def test_what_does_not_cohere_is_nobodys(search, drawn, monkeypatch):
