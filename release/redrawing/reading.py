@@ -18,7 +18,7 @@ from scipy.stats import norm
 
 from dnnlib.util import UserError
 from metrics.similarity import psnr
-from models.adopted import coherence_of, key_likelihoods, least_coherence, nobodys
+from models.adopted import key_likelihoods, least_coherence, nobodys
 from models.content import bits_of_keys
 from models.signs import spread
 from release.redrawing.colours import residual
@@ -39,8 +39,8 @@ MOST_LOGIT = 30.0        # surer than that nothing is
 class Redrawn(NamedTuple):
     """How a picture was read.
 
-    logits: [bits]. coherence: of the marks (models.adopted.coherence_of). least: the coherence below which they are
-    nobody's. placing: how it lay. psnr: in dB, of the picture without marks to it, less its marks if they cohere.
+    logits: [bits]. coherence: whether all parts say the same bits, −1 to 1. least: the coherence below which they are
+    nobody's. placing: how it lay. psnr: in dB, of the picture without marks to it, less its marks if they may cohere.
     """
     logits: np.ndarray
     coherence: float
@@ -157,10 +157,9 @@ class Redrawer:
         among[likely] = fits                                                                 # of the others none counts
         surest = int(key_likelihoods(tf.constant(among), self._config.key_bits).numpy()[likely].argmax())
         logits, signs = self._spelled(fits[surest], likely[surest]), signs[likely[surest]]
-        own = parts * signs[:, np.newaxis]
-        coherence = coherence_of(tf.constant(own[np.newaxis]), tf.constant(own.sum(0)[np.newaxis]))
+        coherence = self._coherence(left, found, marks, signs)
         told = np.tanh(logits / 2) @ self._signed(marks, signs, found) * left.slopes         # [pixels]
-        redrawn = Redrawn(logits, float(coherence[0]), self._least(found), found.placing,
+        redrawn = Redrawn(logits, coherence, self._least(found), found.placing,
                           psnr(max(found.error * 127.5 ** 2, LEAST_ERROR)))
         return Reading(redrawn, found, (told * left.deviations).reshape(self._side, self._side, 3),
                        left.unexplained(told), left.explained(told, self._bits))
@@ -203,6 +202,22 @@ class Redrawer:
         """Marks [bits, H, W, 3] with signs [side²] as the inversion's picture lies: [bits, pixels]."""
         signs = tf.tensordot(tf.constant(signs[np.newaxis]), self._maps, 1)                  # [1, H, W, 1]
         return self._coloured(marks * signs, found)
+
+    def _coherence(self, left, found, marks, signs):
+        """From −1 to 1: how much of what each part of the sign map shows is what the bits that all others say, by least
+        squares, make its marks; that is models.adopted.coherence_of where the picture is known."""
+        marks = self._coloured(marks, found) * left.slopes                                   # [bits, pixels]
+        parts = [left.without_nuisance(marks * seen * sign) for seen, sign in zip(self._parts_seen(found), signs)]
+        whole = sum(parts)
+        bits, _ = least_squares(whole, left.whitened, 1.0)
+        noise = np.mean(np.square(left.whitened - bits @ whole))
+        told = np.zeros(len(parts))
+        for index, part in enumerate(parts):
+            others = whole - part
+            bits, variances = least_squares(others, left.whitened, noise)
+            bits = np.tanh(bits / variances)
+            told[index] = (left.whitened - bits @ others) @ (bits @ part)
+        return float(told.sum() / (np.abs(told).sum() + 1e-12))
 
     def _fit(self, left, found, marks, signs):
         """Log-odds [bits] of the bits by least squares, with the signs [side²] of one key."""
