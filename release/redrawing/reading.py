@@ -207,12 +207,13 @@ class Redrawer:
         """From −1 to 1: how much of what each part of the sign map shows is what the bits that all others say, by least
         squares, make its marks; that is models.adopted.coherence_of where the picture is known."""
         marks = self._coloured(marks, found) * left.slopes                                   # [bits, pixels]
-        parts = [left.without_nuisance(marks * seen * sign) for seen, sign in zip(self._parts_seen(found), signs)]
-        whole = sum(parts)
+        maps = signs[:, np.newaxis] * self._parts_seen(found)                                # [side², pixels]
+        whole = left.without_nuisance(marks * maps.sum(0))
         bits, _ = least_squares(whole, left.whitened, 1.0)
         noise = np.mean(np.square(left.whitened - bits @ whole))
-        told = np.zeros(len(parts))
-        for index, part in enumerate(parts):
+        told = np.zeros(len(maps))
+        for index, seen in enumerate(maps):
+            part = left.without_nuisance(marks * seen)
             others = whole - part
             bits, variances = least_squares(others, left.whitened, noise)
             bits = np.tanh(bits / variances)
