@@ -134,13 +134,13 @@ class Redrawer:
     def _exactly(self, image, found):
         """The Reading with an Inversion that takes marks for what they are: at first of any bits and signs; then, while
         they may cohere, less those that were read, of which some may be misread."""
-        found = self._inverter.exactly(image, found, self._covariance(found), np.float32(0))
-        reading = self.read(image, found)
-        for _ in range(AGAIN):
+        marks = np.zeros([self._side, self._side, 3], np.float32)
+        for share in (1.0, *[MISREAD] * AGAIN):
+            found = self._inverter.exactly(image, found, share * self._covariance(found), marks)
+            reading = self.read(image, found)
             if reading.redrawn.coherence < DOUBTFUL:
                 break
-            found = self._inverter.exactly(image, found, MISREAD * self._covariance(found), reading.marks)
-            reading = self.read(image, found)
+            marks = reading.marks
         return reading
 
     def read(self, image: np.ndarray, found: Inversion) -> Reading:
@@ -149,7 +149,9 @@ class Redrawer:
         picture = self._inverter.draw(tf.constant(found.latents[np.newaxis]))
         signs = self._method.signs_by_key(self._nets, picture)[0].numpy()                    # [keys, side²]
         marks = self._method.unsigned(self._nets, self._marks, picture)                      # [bits, H, W, 3]
-        parts = self._parts(left, found, marks)                                              # [side², bits]
+        seen, maps = self._coloured(marks, found) * left.slopes, self._parts_seen(found)
+        # Twice the product of what is left with each bit's mark in each part of the sign map, in log-odds.
+        parts = (2 * (maps * left.whitened) @ seen.T).astype(np.float32)                     # [side², bits]
         matched = tf.tensordot(tf.constant(signs), tf.constant(parts), 1)                    # [keys, bits]
         likely = key_likelihoods(matched, self._config.key_bits).numpy().argsort()[::-1][:KEYS]
         fits = np.stack([self._fit(left, found, marks, signs[key]) for key in likely])       # [KEYS, bits]
@@ -157,7 +159,7 @@ class Redrawer:
         among[likely] = fits                                                                 # of the others none counts
         surest = int(key_likelihoods(tf.constant(among), self._config.key_bits).numpy()[likely].argmax())
         logits, signs = self._spelled(fits[surest], likely[surest]), signs[likely[surest]]
-        coherence = self._coherence(left, found, marks, signs)
+        coherence = _coherence(left, seen, signs[:, np.newaxis] * maps)
         told = np.tanh(logits / 2) @ self._signed(marks, signs, found) * left.slopes         # [pixels]
         redrawn = Redrawn(logits, coherence, self._least(found), found.placing,
                           psnr(max(found.error * 127.5 ** 2, LEAST_ERROR)))
@@ -192,40 +194,15 @@ class Redrawer:
         maps = self._parts_seen(found)
         return (marks.T @ marks) * (maps.T @ maps)
 
-    def _parts(self, left, found, marks):
-        """Twice the product of what is left with each bit's mark in each part of the sign map: [side², bits], in
-        log-odds."""
-        marks = self._coloured(marks, found) * left.slopes
-        return (2 * (self._parts_seen(found) * left.whitened) @ marks.T).astype(np.float32)
-
     def _signed(self, marks, signs, found):
         """Marks [bits, H, W, 3] with signs [side²] as the inversion's picture lies: [bits, pixels]."""
         signs = tf.tensordot(tf.constant(signs[np.newaxis]), self._maps, 1)                  # [1, H, W, 1]
         return self._coloured(marks * signs, found)
 
-    def _coherence(self, left, found, marks, signs):
-        """From −1 to 1: how much of what each part of the sign map shows is what the bits that all others say, by least
-        squares, make its marks; that is models.adopted.coherence_of where the picture is known."""
-        marks = self._coloured(marks, found) * left.slopes                                   # [bits, pixels]
-        maps = signs[:, np.newaxis] * self._parts_seen(found)                                # [side², pixels]
-        whole = left.without_nuisance(marks * maps.sum(0))
-        bits, _ = least_squares(whole, left.whitened, 1.0)
-        noise = np.mean(np.square(left.whitened - bits @ whole))
-        told = np.zeros(len(maps))
-        for index, seen in enumerate(maps):
-            part = left.without_nuisance(marks * seen)
-            others = whole - part
-            bits, variances = least_squares(others, left.whitened, noise)
-            bits = np.tanh(bits / variances)
-            told[index] = (left.whitened - bits @ others) @ (bits @ part)
-        return float(told.sum() / (np.abs(told).sum() + 1e-12))
-
     def _fit(self, left, found, marks, signs):
         """Log-odds [bits] of the bits by least squares, with the signs [side²] of one key."""
         marks = left.without_nuisance(self._signed(marks, signs, found) * left.slopes)       # [bits, pixels]
-        # At first all that is left counts as noise, then what these bits don't explain.
-        bits, _ = least_squares(marks, left.whitened, 1.0)
-        bits, variances = least_squares(marks, left.whitened, np.mean(np.square(left.whitened - bits @ marks)))
+        bits, variances = least_squares(marks, left.whitened, noise_beside(marks, left.whitened))
         return np.clip(2 * bits / variances, -MOST_LOGIT, MOST_LOGIT).astype(np.float32)
 
 
@@ -236,6 +213,33 @@ def least_squares(marks: np.ndarray, target: np.ndarray, noise: float) -> tuple[
     """
     covariance = np.linalg.inv(marks @ marks.T / noise + np.eye(len(marks)))
     return covariance @ (marks @ target) / noise, np.diag(covariance)
+
+
+def noise_beside(marks: np.ndarray, target: np.ndarray) -> float:
+    """The variance of what bits of marks [B, pixels] don't explain of a target [pixels], where all counts as noise at
+    first."""
+    bits, _ = least_squares(marks, target, 1.0)
+    return np.mean(np.square(target - bits @ marks))
+
+
+def _coherence(left, marks, maps):
+    """From −1 to 1: how much of what each part of the sign map shows is what the bits that all others say, by least
+    squares, make its marks; that is models.adopted.coherence_of where the picture is known.
+
+    Args:
+        left: _Left.
+        marks: [bits, pixels], in its units, without signs.
+        maps: each part with its sign, [side², pixels].
+    """
+    whole = left.without_nuisance(marks * maps.sum(0))
+    noise, told = noise_beside(whole, left.whitened), np.zeros(len(maps))
+    for index, seen in enumerate(maps):
+        part = left.without_nuisance(marks * seen)
+        others = whole - part
+        bits, variances = least_squares(others, left.whitened, noise)
+        bits = np.tanh(bits / variances)
+        told[index] = (left.whitened - bits @ others) @ (bits @ part)
+    return float(told.sum() / (np.abs(told).sum() + 1e-12))
 
 
 class _Left:
