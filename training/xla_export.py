@@ -204,7 +204,8 @@ def write_step(path, function, arguments, variables, constants):
         file.write(ir(stage='hlo_serialized'))
     # The module's parameters stand in the order of the concrete function's inputs: the arguments, then the captured.
     keys = {id(variable.handle): key for key, variable in variables.items()}
-    parameters = [['argument', i] for i in range(len(values))]
+    # An argument without elements is a constant to XLA, and no parameter.
+    parameters = [['argument', i] for i, value in enumerate(values) if value.shape.num_elements()]
     for captured in concrete.captured_inputs:
         if id(captured) in keys:
             parameters.append(['variable', keys[id(captured)]])

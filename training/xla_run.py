@@ -103,9 +103,7 @@ class Package:
     def _compile(self, name):
         path = os.path.join(self.folder, hlo_file(name))
         try:
-            with open(path, 'rb') as file:
-                module = without_copies(_jax.mlir.hlo_to_stablehlo(file.read()))
-            return self.device.client.compile_and_load(module, xla_client.DeviceList((self.device,)),
+            return self.device.client.compile_and_load(read_module(path), xla_client.DeviceList((self.device,)),
                                                        xla_client.CompileOptions())
         except (OSError, ValueError, RuntimeError) as error:
             reason = str(error).strip().split('\n')[0]
@@ -117,9 +115,7 @@ class Package:
         step = self.steps[name]
         sources = {'argument': lambda i: self._put(arguments[step['arguments'][i]]),
                    'variable': self.state.__getitem__, 'constant': self.constants.__getitem__}
-        inputs = [sources[kind](key) for kind, key in step['parameters']]
-        inputs = [value for value in inputs if value.size]  # a module has no parameter without elements
-        outputs = self.compiled[name].execute_sharded(inputs)
+        outputs = self.compiled[name].execute_sharded([sources[kind](key) for kind, key in step['parameters']])
         outputs = [output[0] for output in outputs.disassemble_into_single_device_arrays()]
         self.state.update({key: outputs[int(index)] for index, key in step['updates'].items()})
         return dict(zip(step['results'], outputs))
@@ -156,9 +152,9 @@ class Package:
         self.state.update({key: self._put(array) for key, array in arrays.items()})
 
 
-def without_copies(module):
-    """The bytes of an MLIR module without `mhlo.copy`, by which TensorFlow returns a value: it is no operation of
-    StableHLO, and a GPU's compiler takes no other."""
+def read_module(path):
+    """The bytes of an MLIR module, of an HloModuleProto's file, without `mhlo.copy`, by which TensorFlow returns a
+    value: it is no operation of StableHLO, and a GPU's compiler takes no other."""
     copies = []
 
     def visit(operation):
@@ -166,8 +162,8 @@ def without_copies(module):
             copies.append(operation)
         return ir.WalkResult.ADVANCE
 
-    with mlir.make_ir_context():
-        module = ir.Module.parse(module)
+    with open(path, 'rb') as file, mlir.make_ir_context():
+        module = ir.Module.parse(_jax.mlir.hlo_to_stablehlo(file.read()))
         module.operation.walk(visit)
         for copy in copies:
             copy.results[0].replace_all_uses_with(copy.operands[0])

@@ -9,11 +9,10 @@ from jax._src.interpreters import mlir
 from jax._src.lib import _jax
 from jax._src.lib.mlir import ir
 
-from training.xla_run import without_copies
+from training.xla_run import read_module
 
 for path in sorted(glob.glob(os.path.join(sys.argv[1], '*.hlo'))):
-    with open(path, 'rb') as file:
-        module = without_copies(_jax.mlir.hlo_to_stablehlo(file.read()))
+    module = read_module(path)
     if sys.argv[2:] == ['precisions']:
         with mlir.make_ir_context():
             print(*set(re.findall(r'precision ([A-Z]+)', str(ir.Module.parse(module)))))
