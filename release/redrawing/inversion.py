@@ -16,16 +16,18 @@ from scipy.linalg import cholesky, solve_triangular
 
 from release.redrawing.colours import SATURATED
 from release.redrawing.fitting import Fitter
-from release.redrawing.placing import placed, placements, shown
+from release.redrawing.places import Places
+from release.redrawing.placing import placements, pooled, views
 from release.redrawing.styles import Styles, normalized
 
 GUESSES, DRAWN = 2000, 100       # random latents; how many pictures are drawn at once
 ALIKE, LUMA_SIDE = 16, 32        # a side of the luma by which likeness is judged; at most, before it is placed
 MOST_SATURATED, LEAST_ALIKE = 0.25, 40  # share of a cell, and cells that are left: of fewer, all are compared
 # Of each kind of placement: how many are tried by Adam, and at most of one place,
-STARTS = {'whole': 12, 'part': 32, 'turn': 8, 'given': 12}
-OF_ONE_PLACE = {'whole': 12, 'part': 2, 'turn': 2, 'given': 12}
-TRIED = {'whole': 6, 'part': 12, 'turn': 4, 'given': 6}   # how many of these go on by Levenberg-Marquardt
+STARTS = {'whole': 12, 'part': 32, 'turn': 16, 'given': 12}
+OF_ONE_PLACE = {'whole': 12, 'part': 4, 'turn': 4, 'given': 12}
+PLACES = 8                       # at most, of each kind
+TRIED = {'whole': 6, 'part': 12, 'turn': 6, 'given': 6}   # how many of these go on by Levenberg-Marquardt
 BRIEF, FOLLOWED = 10, 4          # for so many rounds, and how many, at most, to its end
 STYLE_PRIOR = 4.0
 LEAST_DEVIATION = 2 / 255        # on [-1, 1], of averages of pixels: rounding
@@ -79,8 +81,12 @@ class Inverter:
                                   settled=normalized)
         self.draw = self._by_latents.draw
         self.weights, self.derivatives = self._by_latents.weights, self._by_latents.derivatives
-        self._placements = placements()
-        self._views = functools.lru_cache(None)(lambda kind: self._views_at(self._placements[kind]))
+
+    def kinds(self, image: np.ndarray) -> list[str]:
+        """What an image [H, W, 3] may be: 'whole', a 'part', a 'turn', the likeliest first."""
+        likely = {kind: places.likely(image @ LUMA).max() - np.log(len(places.placements))
+                  for kind, places in self._places.items()}
+        return sorted(likely, key=likely.get, reverse=True)
 
     def starts(self, image: np.ndarray, kind: str, given: Optional[np.ndarray] = None) -> Starts:
         """Where a search may begin for an image, float32 [H, W, 3] on [-1, 1], that is 'whole', a 'part', a 'turn', or
@@ -100,15 +106,15 @@ class Inverter:
             latents = self._styles.latents(fit.numbers, self._latents)
             yield Inversion(*self._by_latents.levenberg_marquardt(target, latents, fit.placing))
 
-    def exactly(self, image: np.ndarray, found: Inversion, covariance: np.ndarray, marks: np.ndarray) -> Inversion:
-        """The Inversion of an image [H, W, 3] less marks [side, side, 3], begun at what was found, by generalized least
-        squares: `covariance` [side² · 3, side² · 3] is that of what else was added to the picture, beside as much white
-        noise as was left beyond it."""
+    def exactly(self, image: np.ndarray, found: Inversion, covariance: np.ndarray) -> Inversion:
+        """The Inversion of an image [H, W, 3], begun at what was found, by generalized least squares: `covariance`
+        [side² · 3, side² · 3] is that of what was added to the picture, beside as much white noise as was left beyond
+        it."""
         shown = max(self.weights(found.placing).mean(), 1e-6)
         noise = max(found.error - np.trace(covariance) / len(covariance) / shown, LEAST_DEVIATION ** 2)
         factor = cholesky(covariance + noise * np.eye(len(covariance)), lower=True)
         return Inversion(*self._by_latents.levenberg_marquardt(
-            self.averages(image) - marks, found.latents, found.placing,
+            self.averages(image), found.latents, found.placing,
             whitened=lambda rows: solve_triangular(factor, rows.T, lower=True).T))
 
     def averages(self, image: np.ndarray) -> np.ndarray:
@@ -121,26 +127,20 @@ class Inverter:
         """Luma of the random latents' pictures: [GUESSES, L, L]."""
         blocks = np.array_split(self._latents, GUESSES // DRAWN)
         side = min(LUMA_SIDE, self._resolution)
-        return np.concatenate([_pooled(self.draw(tf.constant(block)).numpy() @ LUMA, side) for block in blocks])
+        return np.concatenate([pooled(self.draw(tf.constant(block)).numpy() @ LUMA, side) for block in blocks])
 
-    def _views_at(self, placements):
-        """The random latents' pictures in every place [P, 4]: luma [P, GUESSES, ALIKE²], and where it shows them,
-        [P, ALIKE²]."""
-        views, where = [], []
-        for placing in placements:
-            rows = tf.constant(np.tile(placing, [GUESSES, 1]))
-            seen = placed(tf.constant(self._luma[..., np.newaxis]), rows).numpy()[..., 0]
-            views.append(_pooled(seen, ALIKE).reshape(GUESSES, -1))
-            where.append(_pooled(shown(rows[:1], self._luma.shape[1]).numpy()[..., 0], ALIKE).reshape(-1) > 0.9)
-        return np.stack(views), np.stack(where)
+    @functools.cached_property
+    def _places(self):
+        """How likely each place of each kind is."""
+        return {kind: Places(self._luma, placings) for kind, placings in placements().items()}
 
     def _alike(self, image, kind, given):
         """Latents [S, latent_dim] and placements [S, 4] whose pictures are most like an image [H, W, 3]."""
-        placings = given[np.newaxis] if kind == 'given' else self._placements[kind]
-        views, where = self._views_at(placings) if kind == 'given' else self._views(kind)
-        luma = _pooled(image[np.newaxis] @ LUMA, ALIKE).reshape(1, -1)
-        saturated = _pooled(np.abs(image).max(2)[np.newaxis] > SATURATED, ALIKE).reshape(-1)
-        likeness = np.stack([alike(seen, luma, inside, saturated) for seen, inside in zip(views, where)])
+        placings = given[np.newaxis] if kind == 'given' else self._places[kind].likeliest(image @ LUMA, PLACES)
+        seen, where = zip(*(views(self._luma, placing, ALIKE) for placing in placings))
+        luma = pooled(image[np.newaxis] @ LUMA, ALIKE).reshape(1, -1)
+        saturated = pooled(np.abs(image).max(2)[np.newaxis] > SATURATED, ALIKE).reshape(-1)
+        likeness = np.stack([alike(rows, luma, inside, saturated) for rows, inside in zip(seen, where)])
         chosen, taken = [], np.zeros(len(where), int)
         for index in likeness.ravel().argsort()[::-1]:
             place, guess = divmod(int(index), GUESSES)
@@ -153,18 +153,12 @@ class Inverter:
         return self._latents[guesses], placings[places]
 
 
-def alike(views: np.ndarray, luma: np.ndarray, inside: np.ndarray, saturated: np.ndarray) -> np.ndarray:
-    """How alike luma [N, ALIKE²] is to one of [1, ALIKE²]: correlations [N] of the cells inside, but for those that are
-    largely `saturated` [ALIKE²], from 0 to 1, as long as enough others are left."""
+def alike(seen: np.ndarray, luma: np.ndarray, inside: np.ndarray, saturated: np.ndarray) -> np.ndarray:
+    """How alike what is seen, luma [N, ALIKE²], is to one of [1, ALIKE²]: correlations [N] of the cells inside, but for
+    those that are largely `saturated` [ALIKE²], from 0 to 1, as long as enough others are left."""
     counted = inside & (saturated < MOST_SATURATED)
     counted = counted if counted.sum() >= LEAST_ALIKE else inside
-    return _standardized(views, counted) @ _standardized(luma, counted)[0]
-
-
-def _pooled(luma, side):
-    """Luma [N, H, W] averaged down to [N, side, side]."""
-    count, size = luma.shape[:2]
-    return luma.reshape(count, side, size // side, side, size // side).mean((2, 4))
+    return _standardized(seen, counted) @ _standardized(luma, counted)[0]
 
 
 def _standardized(rows, inside):

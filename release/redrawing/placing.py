@@ -7,8 +7,9 @@ import tensorflow as tf
 from release.search import Placement, sureness
 
 SHARES = (0.9, 0.8, 0.7, 0.6, 0.5)  # of the side, of the parts that a search begins with
-SPACING = 0.08                      # of the side, between their places
-DEGREES = range(-42, 43, 6)         # of the turns that it begins with
+SPACING = 0.04                      # of the side, between their places
+DEGREES = range(-45, 46, 3)         # of the turns that it begins with
+WHOLLY = 0.9                        # share of a cell that shows the picture, if it is to count
 
 # Placements are rows of 4: log of the side, down and right from the middle, in sides; radians.
 
@@ -58,12 +59,27 @@ def averaged(images: tf.Tensor, placing: tf.Tensor, side: int) -> tf.Tensor:
     return tf.nn.avg_pool2d(placed(images, placing), factor, factor, 'VALID')
 
 
+def pooled(luma: np.ndarray, side: int) -> np.ndarray:
+    """Luma [N, H, W] averaged down to [N, side, side], of which H = W is a multiple."""
+    count, size = luma.shape[:2]
+    return luma.reshape(count, side, size // side, side, size // side).mean((2, 4))
+
+
 def shown(placing: tf.Tensor, size: int) -> tf.Tensor:
     """Which pixels show the model's picture, and not what lies outside: 0 or 1, [N, size, size, 1]."""
     everywhere = tf.ones([tf.shape(placing)[0], size, size, 1])
     # A part lies within, but for the half pixel by which its border's centres may lie outside.
     inside = placed(everywhere, placing, 'CONSTANT') > 0.49
     return tf.cast(inside, tf.float32)
+
+
+def views(luma: np.ndarray, placing: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
+    """Luma [N, S, S] seen through a placement [4] and averaged down, [N, side²]; which of these show it, bool [side²].
+    """
+    rows = tf.constant(np.tile(placing, [len(luma), 1]))
+    seen = placed(tf.constant(luma[..., np.newaxis]), rows).numpy()[..., 0]
+    where = pooled(shown(rows[:1], luma.shape[1]).numpy()[..., 0], side).reshape(-1) > WHOLLY
+    return pooled(seen, side).reshape(len(luma), -1), where
 
 
 def in_words(placing: np.ndarray) -> str:

@@ -14,24 +14,24 @@ from typing import NamedTuple, Optional
 
 import numpy as np
 import tensorflow as tf
-from scipy.stats import norm
 
 from dnnlib.util import UserError
 from metrics.similarity import psnr
 from models.adopted import key_likelihoods, least_coherence, nobodys
 from models.content import bits_of_keys
 from models.signs import spread
-from release.redrawing.colours import residual
-from release.redrawing.inversion import LEAST_DEVIATION, Inversion, Inverter
+from release.redrawing.blind import read_blindly
+from release.redrawing.inversion import Inversion, Inverter
+from release.redrawing.left import Left, least_squares, noise_beside
 from release.redrawing.placing import averaged, in_words
 from training.snapshot import Snapshot
 
-KINDS = 'given', 'whole', 'part', 'turn'  # of placements
 LIKELY, SURE = 0.3, 0.6  # Reading.beyond: by chance, or where a picture lay otherwise, it gets to 0.5
 KEYS = 6                 # of the likeliest, between which a fit decides
 AGAIN, DOUBTFUL = 2, 0.4   # how often a picture is found once more, less its marks; not if these cohere less
 MISREAD = 0.1              # share of marks that is taken for misread then
-EXPLAINED = 1.5            # Reading.explained of marks
+EXPLAINED = 1.5            # Redrawn.explained of marks
+EVIDENT, ANEW = 20.0, 2    # Reading.evident of marks that are there, and how often a picture is sought anew less these
 LEAST_ERROR = 0.25       # in grey levels squared: half a level is the most that rounding can have hidden
 MOST_LOGIT = 30.0        # surer than that nothing is
 
@@ -41,17 +41,20 @@ class Redrawn(NamedTuple):
 
     logits: [bits]. coherence: whether all parts say the same bits, −1 to 1. least: the coherence below which they are
     nobody's. placing: how it lay. psnr: in dB, of the picture without marks to it, less its marks if they may cohere.
+    explained: by marks, per bit, in units of what is left per pixel; of noise alone least squares would explain 1 (the
+    F statistic).
     """
     logits: np.ndarray
     coherence: float
     least: float
     placing: np.ndarray
     psnr: float
+    explained: float
 
     @property
     def coheres(self) -> bool:
-        """Whether its marks are somebody's."""
-        return self.coherence >= self.least
+        """Whether its marks are somebody's: there are some, and they cohere."""
+        return self.coherence >= self.least and self.explained > EXPLAINED
 
     def in_words(self) -> str:
         """'drawn again as a whole, 27.1 dB'."""
@@ -61,21 +64,21 @@ class Redrawn(NamedTuple):
 class Reading(NamedTuple):
     """How a picture was read with one Inversion.
 
-    marks: [side, side, 3], by how much those that were read change its averages, on [-1, 1]. left: the mean square of
-    what neither picture nor marks explain. explained: by marks, per bit, in units of what is left per pixel; of noise
-    alone least squares would explain 1 (the F statistic).
+    marks: [side, side, 3], by how much those that were read change its averages, on [-1, 1], with the picture's signs
+    or blindly, which leaves less. left: the mean square of what neither picture nor marks explain. evident: how much
+    more marks explain than noise would, read blindly.
     """
     redrawn: Redrawn
     found: Inversion
     marks: np.ndarray
     left: float
-    explained: float
+    evident: float
 
     @property
     def beyond(self) -> float:
         """How far its marks cohere from the least, 0, to all that they can, 1; −1 of such as explain nothing."""
-        least = self.redrawn.least
-        return (self.redrawn.coherence - least) / (1 - least) if self.explained > EXPLAINED else -1.0
+        redrawn = self.redrawn
+        return (redrawn.coherence - redrawn.least) / (1 - redrawn.least) if redrawn.explained > EXPLAINED else -1.0
 
 
 class Redrawer:
@@ -108,9 +111,9 @@ class Redrawer:
     def __call__(self, image: np.ndarray, given: Optional[np.ndarray] = None) -> Redrawn:
         """Reads an image, float32 [H, W, 3] on [-1, 1].
 
-        About where the placement `given` [4] says, if one is; as a whole; as a part; as a turn: what begins nearest
-        first, until marks are likely to cohere. The first that surely do count, else of those that are likely to, or of
-        all, the reading of which picture and marks leave least; where they do not cohere, it is read as nobody's.
+        About where the placement `given` [4] says, if one is; as a whole, a part, a turn, the likeliest first, until
+        marks are evident or surely cohere. The first that surely do count, else of those that are likely to, or of all,
+        the reading of which picture and marks leave least; where they do not cohere, it is read as nobody's.
         """
         redrawn = self._search(image, given).redrawn
         if redrawn.coheres:
@@ -119,33 +122,61 @@ class Redrawer:
 
     def _search(self, image, given):
         """The Reading that counts."""
-        kinds = KINDS if given is not None else KINDS[1:]
-        begun = [self._inverter.starts(image, kind, given) for kind in kinds]
-        readings = []
-        for starts in sorted(begun, key=lambda starts: starts.errors[0]):
-            for found in self._inverter.follow(image, starts):
-                readings.append(self._exactly(image, found))
-                if readings[-1].beyond >= SURE:
-                    return readings[-1]
-            if max(reading.beyond for reading in readings) >= LIKELY:
+        readings, kinds = [], self._inverter.kinds(image)
+        for kind in kinds if given is None else ['given', *kinds]:
+            starts = self._inverter.starts(image, kind, given)
+            readings += self._readings(image, starts, np.zeros([self._side, self._side, 3], np.float32))
+            if readings[-1].beyond >= SURE:
+                return readings[-1]
+            evident = [reading for reading in readings if reading.evident >= EVIDENT]
+            if evident:
+                if max(reading.beyond for reading in evident) < LIKELY:
+                    readings += self._anew(image, min(evident, key=lambda reading: reading.left))
                 break
         return min(readings, key=lambda reading: (reading.beyond < LIKELY, reading.left))
 
-    def _exactly(self, image, found):
-        """The Reading with an Inversion that takes marks for what they are: at first of any bits and signs; then, while
-        they may cohere, less those that were read, of which some may be misread."""
-        marks = np.zeros([self._side, self._side, 3], np.float32)
-        for share in (1.0, *[MISREAD] * AGAIN):
-            found = self._inverter.exactly(image, found, share * self._covariance(found), marks)
+    def _readings(self, image, starts, marks):
+        """Readings of an image from Starts of it less its marks, as far as they are known, until one surely coheres."""
+        readings = []
+        for found in self._inverter.follow(image - self._enlarged(marks), starts):
+            readings.append(self._exactly(image, found, marks))
+            if readings[-1].beyond >= SURE:
+                break
+        return readings
+
+    def _anew(self, image, evident):
+        """Readings from other latents at the place where marks are evident, less these: once they are off, what the
+        right ones leave is far less than what others do."""
+        readings = [evident]
+        for _ in range(ANEW):
+            least = min(readings, key=lambda reading: reading.left)
+            less = image - self._enlarged(least.marks)
+            starts = self._inverter.starts(less, 'given', least.found.placing)
+            readings += self._readings(image, starts, least.marks)
+            if max(reading.beyond for reading in readings) >= LIKELY:
+                break
+        return readings
+
+    def _enlarged(self, averages):
+        """Averages [side, side, 3] as an image [H, W, 3]."""
+        factor = self._maps.shape[1] // self._side
+        return averages.repeat(factor, 0).repeat(factor, 1)
+
+    def _exactly(self, image, found, marks):
+        """The Reading with an Inversion that takes marks for what they are: at first of any bits and signs, if none are
+        known; then, while they may cohere or are evident, less those that were read, of which some may be misread."""
+        for share in (MISREAD if marks.any() else 1.0, *[MISREAD] * AGAIN):
+            less = image - self._enlarged(marks)
+            found = self._inverter.exactly(less, found, share * self._covariance(found))
             reading = self.read(image, found)
-            if reading.redrawn.coherence < DOUBTFUL:
+            if reading.redrawn.coherence < DOUBTFUL and reading.evident < EVIDENT:
                 break
             marks = reading.marks
         return reading
 
     def read(self, image: np.ndarray, found: Inversion) -> Reading:
         """Reads an image whose Inversion is known, its marks coherent or not."""
-        left = _Left(self._inverter, self._inverter.averages(image), found)
+        left = Left(self._inverter, self._inverter.averages(image), found)
         picture = self._inverter.draw(tf.constant(found.latents[np.newaxis]))
         signs = self._method.signs_by_key(self._nets, picture)[0].numpy()                    # [keys, side²]
         marks = self._method.unsigned(self._nets, self._marks, picture)                      # [bits, H, W, 3]
@@ -162,9 +193,11 @@ class Redrawer:
         coherence = _coherence(left, seen, signs[:, np.newaxis] * maps)
         told = np.tanh(logits / 2) @ self._signed(marks, signs, found) * left.slopes         # [pixels]
         redrawn = Redrawn(logits, coherence, self._least(found), found.placing,
-                          psnr(max(found.error * 127.5 ** 2, LEAST_ERROR)))
-        return Reading(redrawn, found, (told * left.deviations).reshape(self._side, self._side, 3),
-                       left.unexplained(told), left.explained(told, self._bits))
+                          psnr(max(found.error * 127.5 ** 2, LEAST_ERROR)), left.explained(told, self._bits))
+        blind = min((read_blindly(left, seen, maps, begun) for begun in (None, signs)), key=lambda blind: blind.left)
+        told = told if left.unexplained(told) < blind.left else blind.marks
+        return Reading(redrawn, found, (told * left.deviations).reshape(self._side, self._side, 3).astype(np.float32),
+                       left.unexplained(told), blind.explained)
 
     def _spelled(self, logits, key):
         """Log-odds [bits] that spell the key by which they were read, whatever was read of the bits that do."""
@@ -206,28 +239,12 @@ class Redrawer:
         return np.clip(2 * bits / variances, -MOST_LOGIT, MOST_LOGIT).astype(np.float32)
 
 
-def least_squares(marks: np.ndarray, target: np.ndarray, noise: float) -> tuple[np.ndarray, np.ndarray]:
-    """Bits [B] around ±1 that explain a target [pixels] by marks [B, pixels] and noise of a variance; their variances.
-
-    Bits are taken for Gaussian of variance 1 beforehand.
-    """
-    covariance = np.linalg.inv(marks @ marks.T / noise + np.eye(len(marks)))
-    return covariance @ (marks @ target) / noise, np.diag(covariance)
-
-
-def noise_beside(marks: np.ndarray, target: np.ndarray) -> float:
-    """The variance of what bits of marks [B, pixels] don't explain of a target [pixels], where all counts as noise at
-    first."""
-    bits, _ = least_squares(marks, target, 1.0)
-    return np.mean(np.square(target - bits @ marks))
-
-
 def _coherence(left, marks, maps):
     """From −1 to 1: how much of what each part of the sign map shows is what the bits that all others say, by least
     squares, make its marks; that is models.adopted.coherence_of where the picture is known.
 
     Args:
-        left: _Left.
+        left: Left.
         marks: [bits, pixels], in its units, without signs.
         maps: each part with its sign, [side², pixels].
     """
@@ -240,50 +257,3 @@ def _coherence(left, marks, maps):
         bits = np.tanh(bits / variances)
         told[index] = (left.whitened - bits @ others) @ (bits @ part)
     return float(told.sum() / (np.abs(told).sum() + 1e-12))
-
-
-class _Left:
-    """What an inversion leaves of a picture, in units of its deviation, less what errors of the inversion may be.
-
-    slopes [pixels]: by how much a change before cutting off shows, in the same units. whitened [pixels]. deviations
-    [pixels]: the units, on [-1, 1].
-    """
-
-    def __init__(self, inverter, target, found):
-        inside = inverter.weights(found.placing)                                             # [side, side, 1]
-        seen, by = inverter.derivatives(found.latents, found.placing)
-        left, passed, _ = residual(seen, target, inside)
-        deviation = max(np.sqrt(np.mean(left[passed > 0] ** 2)), LEAST_DEVIATION) if passed.any() else 1.0
-        mapped = seen @ found.colours[:3] + found.colours[3]
-        mean, slope, variance = clipped(mapped, deviation)
-        weights = inside / np.sqrt(variance)
-        self._share, self._left = inside.mean(), ((target - mean) * inside).ravel()
-        self.slopes, self.deviations = (slope * weights).ravel(), np.sqrt(variance).ravel()
-        changes = ((by @ found.colours[:3]) * slope * weights).reshape(len(by), -1)
-        self._nuisance = np.linalg.qr(changes.T)[0]                                          # [pixels, D]
-        self.whitened = self.without_nuisance(((target - mean) * weights).reshape(1, -1))[0]
-
-    def unexplained(self, marks):
-        """The mean square, where the picture is shown, that marks [pixels] in these units do not explain either."""
-        return float(np.mean((self._left - marks * self.deviations) ** 2) / max(self._share, 1e-6))
-
-    def explained(self, marks, bits):
-        """What marks [pixels] of so many bits explain, per bit, in units of what is left per pixel."""
-        without, left = self.unexplained(np.zeros_like(marks)), self.unexplained(marks)
-        free = max(self._share * self._left.size - bits - self._nuisance.shape[1], 1)
-        return (without - left) / bits / max(left, LEAST_DEVIATION ** 2) * free
-
-    def without_nuisance(self, rows):
-        """Rows [N, pixels] less what derivatives by latent and place explain of them."""
-        return rows - (rows @ self._nuisance) @ self._nuisance.T
-
-
-def clipped(values: np.ndarray, deviation: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of Gaussians of these means and this deviation, clipped to [-1, 1]: the mean, its slope and the variance."""
-    upper, lower = (1 - values) / deviation, (-1 - values) / deviation
-    slope = norm.cdf(upper) - norm.cdf(lower)
-    above, below = norm.sf(upper), norm.cdf(lower)
-    mean = values * slope + deviation * (norm.pdf(lower) - norm.pdf(upper)) + above - below
-    square = (values ** 2 + deviation ** 2) * slope + above + below + deviation * (
-        (values - 1) * norm.pdf(lower) - (values + 1) * norm.pdf(upper))
-    return mean, slope, np.maximum(square - mean ** 2, LEAST_DEVIATION ** 2)

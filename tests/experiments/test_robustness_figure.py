@@ -100,7 +100,7 @@ def test_a_model_that_looks_reads_what_was_turned_or_is_as_it_is():
     class Redrawer:
         def __call__(self, image, placing):
             given.append(placing)
-            return Redrawn(np.full(2, 1.0), 0.9 if next(coherent) else 0.1, 0.5, placing, 20.0)
+            return Redrawn(np.full(2, 1.0), 0.9 if next(coherent) else 0.1, 0.5, placing, 20.0, 10.0)
     model = robustness.looking(plain, Redrawer(), search=True)      # what coheres counts, be it less sure
     np.testing.assert_array_equal(model.decode(images)[:, 0], [1.0, 9.0, 0.1])
     assert given[0] is None and 10 < np.degrees(given[1][3]) < 40   # where the search put it, if it reads surer there
