@@ -24,11 +24,12 @@ GUESSES, DRAWN = 2000, 100       # random latents; how many pictures are drawn a
 ALIKE, LUMA_SIDE = 16, 32        # a side of the luma by which likeness is judged; at most, before it is placed
 MOST_SATURATED, LEAST_ALIKE = 0.25, 40  # share of a cell, and cells that are left: of fewer, all are compared
 # Of each kind of placement: how many are tried by Adam, and at most of one place,
-STARTS = {'whole': 12, 'part': 32, 'turn': 16, 'given': 12}
+STARTS = {'whole': 12, 'part': 48, 'turn': 16, 'given': 12}
 OF_ONE_PLACE = {'whole': 12, 'part': 4, 'turn': 4, 'given': 12}
-PLACES = 8                       # at most, of each kind
-TRIED = {'whole': 6, 'part': 12, 'turn': 6, 'given': 6}   # how many of these go on by Levenberg-Marquardt
-BRIEF, FOLLOWED = 10, 4          # for so many rounds, and how many, at most, to its end
+PLACES = 12                      # at most, of each kind
+TRIED = {'whole': 6, 'part': 16, 'turn': 6, 'given': 6}     # how many of these go on by Levenberg-Marquardt
+BRIEF = 10                                                  # for so many rounds,
+FOLLOWED = {'whole': 4, 'part': 8, 'turn': 4, 'given': 4}   # and how many, at most, to its end
 STYLE_PRIOR = 4.0
 LEAST_DEVIATION = 2 / 255        # on [-1, 1], of averages of pixels: rounding
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
@@ -50,8 +51,9 @@ class Inversion(NamedTuple):
 class Starts(NamedTuple):
     """What Adam led to, the nearest first.
 
-    numbers: of styles, [S, dim]. placings: [S, 4]. errors: [S], as an Inversion's.
+    kind: of placements. numbers: of styles, [S, dim]. placings: [S, 4]. errors: [S], as an Inversion's.
     """
+    kind: str
     numbers: np.ndarray
     placings: np.ndarray
     errors: np.ndarray
@@ -94,14 +96,14 @@ class Inverter:
         latents, placing = self._alike(image, kind, given)
         found = self._by_styles.adam(self.averages(image), self._styles.numbers(latents), placing,
                                      moved=kind != 'whole')  # of a whole they would drift
-        return Starts(*(rows[:TRIED[kind]] for rows in found))
+        return Starts(kind, *(rows[:TRIED[kind]] for rows in found))
 
     def follow(self, image: np.ndarray, starts: Starts) -> Iterator[Inversion]:
-        """Yields Inversions of an image [H, W, 3], of the FOLLOWED nearest of what a few rounds from Starts lead to."""
+        """Yields Inversions of an image [H, W, 3], of the nearest of what a few rounds from Starts lead to."""
         target = self.averages(image)
         tried = [self._by_styles.levenberg_marquardt(target, numbers, place, BRIEF)
                  for numbers, place in zip(starts.numbers, starts.placings)]
-        for fit in sorted(tried, key=lambda fit: fit.error)[:FOLLOWED]:
+        for fit in sorted(tried, key=lambda fit: fit.error)[:FOLLOWED[starts.kind]]:
             fit = self._by_styles.levenberg_marquardt(target, fit.numbers, fit.placing)
             latents = self._styles.latents(fit.numbers, self._latents)
             yield Inversion(*self._by_latents.levenberg_marquardt(target, latents, fit.placing))

@@ -26,7 +26,8 @@ from release.redrawing.left import Left, least_squares, noise_beside
 from release.redrawing.placing import averaged, in_words
 from training.snapshot import Snapshot
 
-LIKELY, SURE = 0.3, 0.6  # Reading.beyond: by chance, or where a picture lay otherwise, it gets to 0.5
+LIKELY, SURE = 0.3, 0.6  # Reading.beyond: by chance, or where a picture lay otherwise, it gets to 0.5, or to 0.7 of
+FIRMLY = 3.0             # marks that explain less than that (Redrawn.explained)
 KEYS = 6                 # of the likeliest, between which a fit decides
 AGAIN, DOUBTFUL = 2, 0.4   # how often a picture is found once more, less its marks; not if these cohere less
 MISREAD = 0.1              # share of marks that is taken for misread then
@@ -80,6 +81,11 @@ class Reading(NamedTuple):
         redrawn = self.redrawn
         return (redrawn.coherence - redrawn.least) / (1 - redrawn.least) if redrawn.explained > EXPLAINED else -1.0
 
+    @property
+    def sure(self) -> bool:
+        """Whether it counts, whatever else the picture may be."""
+        return self.beyond >= SURE and self.redrawn.explained > FIRMLY
+
 
 class Redrawer:
     """Reads pictures of one model, in half a minute to three minutes of processor time each.
@@ -126,7 +132,7 @@ class Redrawer:
         for kind in kinds if given is None else ['given', *kinds]:
             starts = self._inverter.starts(image, kind, given)
             readings += self._readings(image, starts, np.zeros([self._side, self._side, 3], np.float32))
-            if readings[-1].beyond >= SURE:
+            if readings[-1].sure:
                 return readings[-1]
             evident = [reading for reading in readings if reading.evident >= EVIDENT]
             if evident:
@@ -140,7 +146,7 @@ class Redrawer:
         readings = []
         for found in self._inverter.follow(image - self._enlarged(marks), starts):
             readings.append(self._exactly(image, found, marks))
-            if readings[-1].beyond >= SURE:
+            if readings[-1].sure:
                 break
         return readings
 

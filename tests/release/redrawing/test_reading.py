@@ -85,12 +85,12 @@ class Known:
         return self._kinds
 
     def starts(self, image, kind, given):
-        return Starts(kind, None, np.zeros(1))
+        return Starts(kind, None, None, np.zeros(1))
 
     def follow(self, image, starts):
-        self.followed.append(starts.numbers)
+        self.followed.append(starts.kind)
         self.seen.append(image)
-        return iter([self._found[starts.numbers == 'part']])
+        return iter([self._found[starts.kind == 'part']])
 
     def exactly(self, image, found, covariance):
         self.shares.append(float(np.trace(covariance)))
