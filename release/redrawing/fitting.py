@@ -55,8 +55,8 @@ class Fitter:
 
     def adam(self, target: np.ndarray, numbers: np.ndarray, placing: np.ndarray,
              moved: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Numbers [N, dim] and placements [N, 4] after STEPS of Adam from those given, of these shapes, and the errors
-        [N] of the last: the nearest to a target [side, side, 3] first. Placements stay unless they are `moved`."""
+        """Numbers [N, dim] and placements [N, 4] after STEPS of Adam to a target [side, side, 3] from those given, of
+        these shapes, and the errors [N] of the last. Placements stay unless they are `moved`."""
         targets = tf.constant(np.tile(target, [len(numbers), 1, 1, 1]))
         adam = Adam(numbers, RATE, STEPS, SECOND_DECAY)
         places = Adam(placing / PLACE_UNIT, PLACE_RATE, STEPS, SECOND_DECAY)
@@ -68,8 +68,7 @@ class Fitter:
             adam.values = self._settled(adam.values)
             if moved and step >= PLACED_AFTER:  # before, they would follow pictures that are not it
                 places.step(slopes * PLACE_UNIT)
-        order = np.argsort(errors)
-        return adam.values[order], (places.values * PLACE_UNIT)[order].astype(np.float32), errors[order]
+        return adam.values, (places.values * PLACE_UNIT).astype(np.float32), errors
 
     def levenberg_marquardt(self, target: np.ndarray, numbers: np.ndarray, placing: np.ndarray, rounds: int = ROUNDS,
                             whitened: Callable[[np.ndarray], np.ndarray] = np.asarray) -> Fit:

@@ -29,7 +29,7 @@ OF_ONE_PLACE = {'whole': 12, 'part': 4, 'turn': 4, 'given': 12}
 PLACES = 12                      # at most, of each kind
 TRIED = {'whole': 6, 'part': 16, 'turn': 6, 'given': 6}     # how many of these go on by Levenberg-Marquardt
 BRIEF = 10                                                  # for so many rounds,
-FOLLOWED = {'whole': 4, 'part': 8, 'turn': 4, 'given': 4}   # and how many, at most, to its end
+FOLLOWED = {'whole': 4, 'part': 10, 'turn': 4, 'given': 4}  # and how many, at most, to its end
 STYLE_PRIOR = 4.0
 LEAST_DEVIATION = 2 / 255        # on [-1, 1], of averages of pixels: rounding
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
@@ -49,11 +49,13 @@ class Inversion(NamedTuple):
 
 
 class Starts(NamedTuple):
-    """What Adam led to, the nearest first.
+    """What Adam led to: the nearest of each place, and then the second of each; the nearest first of these.
 
-    kind: of placements. numbers: of styles, [S, dim]. placings: [S, 4]. errors: [S], as an Inversion's.
+    kind: of placements. places: [S], the index of the place that each began in, of those that are likely. numbers: of
+    styles, [S, dim]. placings: [S, 4]. errors: [S], as an Inversion's.
     """
     kind: str
+    places: np.ndarray
     numbers: np.ndarray
     placings: np.ndarray
     errors: np.ndarray
@@ -93,18 +95,20 @@ class Inverter:
     def starts(self, image: np.ndarray, kind: str, given: Optional[np.ndarray] = None) -> Starts:
         """Where a search may begin for an image, float32 [H, W, 3] on [-1, 1], that is 'whole', a 'part', a 'turn', or
         'given' to lie about as the placement `given` [4] says."""
-        latents, placing = self._alike(image, kind, given)
-        found = self._by_styles.adam(self.averages(image), self._styles.numbers(latents), placing,
+        likely = given[np.newaxis] if kind == 'given' else self._places[kind].likeliest(image @ LUMA, PLACES)
+        latents, places = self._alike(image, likely, kind)
+        found = self._by_styles.adam(self.averages(image), self._styles.numbers(latents), likely[places],
                                      moved=kind != 'whole')  # of a whole they would drift
-        return Starts(kind, *(rows[:TRIED[kind]] for rows in found))
+        first = in_turn(places, found[-1])[:TRIED[kind]]
+        return Starts(kind, *(rows[first] for rows in (places, *found)))
 
     def follow(self, image: np.ndarray, starts: Starts) -> Iterator[Inversion]:
         """Yields Inversions of an image [H, W, 3], of the nearest of what a few rounds from Starts lead to."""
         target = self.averages(image)
         tried = [self._by_styles.levenberg_marquardt(target, numbers, place, BRIEF)
                  for numbers, place in zip(starts.numbers, starts.placings)]
-        for fit in sorted(tried, key=lambda fit: fit.error)[:FOLLOWED[starts.kind]]:
-            fit = self._by_styles.levenberg_marquardt(target, fit.numbers, fit.placing)
+        for index in in_turn(starts.places, np.array([fit.error for fit in tried]))[:FOLLOWED[starts.kind]]:
+            fit = self._by_styles.levenberg_marquardt(target, tried[index].numbers, tried[index].placing)
             latents = self._styles.latents(fit.numbers, self._latents)
             yield Inversion(*self._by_latents.levenberg_marquardt(target, latents, fit.placing))
 
@@ -136,9 +140,9 @@ class Inverter:
         """How likely each place of each kind is."""
         return {kind: Places(self._luma, placings) for kind, placings in placements().items()}
 
-    def _alike(self, image, kind, given):
-        """Latents [S, latent_dim] and placements [S, 4] whose pictures are most like an image [H, W, 3]."""
-        placings = given[np.newaxis] if kind == 'given' else self._places[kind].likeliest(image @ LUMA, PLACES)
+    def _alike(self, image, placings, kind):
+        """Latents [S, latent_dim] whose pictures are most like an image [H, W, 3] in one of placements [P, 4], and in
+        which, [S]."""
         seen, where = zip(*(views(self._luma, placing, ALIKE) for placing in placings))
         luma = pooled(image[np.newaxis] @ LUMA, ALIKE).reshape(1, -1)
         saturated = pooled(np.abs(image).max(2)[np.newaxis] > SATURATED, ALIKE).reshape(-1)
@@ -152,7 +156,15 @@ class Inverter:
             if len(chosen) == STARTS[kind]:
                 break
         guesses, places = np.transpose(chosen)
-        return self._latents[guesses], placings[places]
+        return self._latents[guesses], places
+
+
+def in_turn(places: np.ndarray, errors: np.ndarray) -> np.ndarray:
+    """Indices [N] that sort by errors [N] the best of each of places [N], then the second of each, and so on."""
+    nth, met = np.zeros(len(places), int), {}
+    for index in np.argsort(errors):
+        nth[index] = met[places[index]] = met.get(places[index], -1) + 1
+    return np.lexsort([errors, nth])
 
 
 def alike(seen: np.ndarray, luma: np.ndarray, inside: np.ndarray, saturated: np.ndarray) -> np.ndarray:

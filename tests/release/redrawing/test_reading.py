@@ -85,7 +85,7 @@ class Known:
         return self._kinds
 
     def starts(self, image, kind, given):
-        return Starts(kind, None, None, np.zeros(1))
+        return Starts(kind, None, None, None, np.zeros(1))
 
     def follow(self, image, starts):
         self.followed.append(starts.kind)
