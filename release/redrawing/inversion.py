@@ -26,10 +26,10 @@ MOST_SATURATED, LEAST_ALIKE = 0.25, 40  # share of a cell, and cells that are le
 # Of each kind of placement: how many are tried by Adam, and at most of one place,
 STARTS = {'whole': 12, 'part': 48, 'turn': 16, 'given': 12}
 OF_ONE_PLACE = {'whole': 12, 'part': 4, 'turn': 4, 'given': 12}
-PLACES = 12                      # at most, of each kind
-TRIED = {'whole': 6, 'part': 16, 'turn': 6, 'given': 6}     # how many of these go on by Levenberg-Marquardt
+PLACES, UNLIKELY = 12, 80.0      # at most, of each kind; by how much less likely than another a kind is left out
+TRIED = {'whole': 6, 'part': 14, 'turn': 6, 'given': 6}     # how many of these go on by Levenberg-Marquardt
 BRIEF = 10                                                  # for so many rounds,
-FOLLOWED = {'whole': 4, 'part': 10, 'turn': 4, 'given': 4}  # and how many, at most, to its end
+FOLLOWED = {'whole': 4, 'part': 6, 'turn': 4, 'given': 4}   # and how many, at most, to its end
 STYLE_PRIOR = 4.0
 LEAST_DEVIATION = 2 / 255        # on [-1, 1], of averages of pixels: rounding
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
@@ -87,10 +87,11 @@ class Inverter:
         self.weights, self.derivatives = self._by_latents.weights, self._by_latents.derivatives
 
     def kinds(self, image: np.ndarray) -> list[str]:
-        """What an image [H, W, 3] may be: 'whole', a 'part', a 'turn', the likeliest first."""
+        """Which an image [H, W, 3] may be of 'whole', a 'part' and a 'turn', the likeliest first."""
         likely = {kind: places.likely(image @ LUMA).max() - np.log(len(places.placements))
                   for kind, places in self._places.items()}
-        return sorted(likely, key=likely.get, reverse=True)
+        kinds = [kind for kind in likely if likely[kind] > max(likely.values()) - UNLIKELY]
+        return sorted(kinds, key=likely.get, reverse=True)
 
     def starts(self, image: np.ndarray, kind: str, given: Optional[np.ndarray] = None) -> Starts:
         """Where a search may begin for an image, float32 [H, W, 3] on [-1, 1], that is 'whole', a 'part', a 'turn', or

@@ -82,14 +82,16 @@ def test_the_place_of_a_part_and_the_angle_of_a_turn_are_found(inverter, latents
         assert errors([found], z[np.newaxis])[0] < 3e-3
 
 
-def test_a_whole_a_part_and_a_turn_are_told_apart(inverter, latents):
+@pytest.mark.parametrize('unlikely, least', [(80.0, 1), (1e6, 3), (1e-6, 1)])
+def test_a_whole_a_part_and_a_turn_are_told_apart(inverter, latents, monkeypatch, unlikely, least):
+    monkeypatch.setattr(inversion, 'UNLIKELY', unlikely)
     for picture in pictures(latents):
         whole = Image.fromarray(picture)
         part = whole.crop((8, 3, 30, 25)).resize((SIZE, SIZE), Image.Resampling.BILINEAR)
         turned = whole.rotate(20, Image.Resampling.BILINEAR)
         kinds = [inverter.kinds(to_float(np.asarray(image))) for image in (whole, part, turned)]
         assert [first for first, *_ in kinds] == ['whole', 'part', 'turn']
-        assert all(sorted(one) == ['part', 'turn', 'whole'] for one in kinds)
+        assert all(len(set(one)) == len(one) >= least for one in kinds) and (unlikely > 1 or len(kinds[0]) == 1)
 
 
 def test_starts_are_the_nearest_first_and_know_the_place_of_a_part(inverter, latents):
