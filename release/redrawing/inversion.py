@@ -30,6 +30,7 @@ PLACES, UNLIKELY = 12, 80.0      # at most, of each kind; by how much less likel
 TRIED = {'whole': 6, 'part': 14, 'turn': 6, 'given': 6}     # how many of these go on by Levenberg-Marquardt
 BRIEF = 10                                                  # for so many rounds,
 FOLLOWED = {'whole': 4, 'part': 6, 'turn': 4, 'given': 4}   # and how many, at most, to its end
+TOGETHER = 2                     # of one place
 STYLE_PRIOR = 4.0
 LEAST_DEVIATION = 2 / 255        # on [-1, 1], of averages of pixels: rounding
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
@@ -108,7 +109,8 @@ class Inverter:
         target = self.averages(image)
         tried = [self._by_styles.levenberg_marquardt(target, numbers, place, BRIEF)
                  for numbers, place in zip(starts.numbers, starts.placings)]
-        for index in in_turn(starts.places, np.array([fit.error for fit in tried]))[:FOLLOWED[starts.kind]]:
+        errors = np.array([fit.error for fit in tried])
+        for index in in_turn(starts.places, errors, TOGETHER)[:FOLLOWED[starts.kind]]:
             fit = self._by_styles.levenberg_marquardt(target, tried[index].numbers, tried[index].placing)
             latents = self._styles.latents(fit.numbers, self._latents)
             yield Inversion(*self._by_latents.levenberg_marquardt(target, latents, fit.placing))
@@ -160,12 +162,12 @@ class Inverter:
         return self._latents[guesses], places
 
 
-def in_turn(places: np.ndarray, errors: np.ndarray) -> np.ndarray:
-    """Indices [N] that sort by errors [N] the best of each of places [N], then the second of each, and so on."""
+def in_turn(places: np.ndarray, errors: np.ndarray, together: int = 1) -> np.ndarray:
+    """Indices [N] that sort by errors [N] the best of each of places [N], so many together, then the next of each."""
     nth, met = np.zeros(len(places), int), {}
     for index in np.argsort(errors):
         nth[index] = met[places[index]] = met.get(places[index], -1) + 1
-    return np.lexsort([errors, nth])
+    return np.lexsort([errors, nth // together])
 
 
 def alike(seen: np.ndarray, luma: np.ndarray, inside: np.ndarray, saturated: np.ndarray) -> np.ndarray:

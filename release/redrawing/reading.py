@@ -26,8 +26,8 @@ from release.redrawing.left import Left, least_squares, noise_beside
 from release.redrawing.placing import averaged, in_words
 from training.snapshot import Snapshot
 
-LIKELY, SURE = 0.3, 0.6  # Reading.beyond: by chance, or where a picture lay otherwise, it gets to 0.5, or to 0.7 of
-FIRMLY = 3.0             # marks that explain less than that (Redrawn.explained)
+LIKELY, SURE = 0.3, 0.6  # Reading.beyond: by chance, or where a picture lay otherwise, it gets to 0.5, and to 0.7 if
+FIRMLY = 3.0             # marks explain less than that (Redrawn.explained), or of many places
 KEYS = 6                 # of the likeliest, between which a fit decides
 AGAIN, DOUBTFUL = 2, 0.4   # how often a picture is found once more, less its marks; not if these cohere less
 MISREAD = 0.1              # share of marks that is taken for misread then
@@ -81,14 +81,15 @@ class Reading(NamedTuple):
         redrawn = self.redrawn
         return (redrawn.coherence - redrawn.least) / (1 - redrawn.least) if redrawn.explained > EXPLAINED else -1.0
 
-    @property
-    def sure(self) -> bool:
-        """Whether it counts, whatever else the picture may be."""
-        return self.beyond >= SURE and self.redrawn.explained > FIRMLY
+    def is_sure(self, kind: str) -> bool:
+        """Whether it counts, whatever else a picture may be that was begun as this kind (Starts): where there are many
+        places, only if its marks are evident."""
+        firm = kind == 'whole' and self.redrawn.explained > FIRMLY
+        return self.beyond >= SURE and (firm or self.evident >= EVIDENT)
 
 
 class Redrawer:
-    """Reads pictures of one model, in half a minute to three minutes of processor time each.
+    """Reads pictures of one model, in half a minute to three minutes of processor time each, or six if there are none.
 
     The covariance of marks takes (3 side²)² numbers of 8 bytes: 75 MB at a side of 32.
 
@@ -118,8 +119,9 @@ class Redrawer:
         """Reads an image, float32 [H, W, 3] on [-1, 1].
 
         About where the placement `given` [4] says, if one is; as a whole, a part, a turn, the likeliest first, until
-        marks are evident or surely cohere. The first that surely do count, else of those that are likely to, or of all,
-        the reading of which picture and marks leave least; where they do not cohere, it is read as nobody's.
+        marks are evident or surely cohere; if they do not, once more from other latents where picture and marks leave
+        least. The first that surely cohere count, else of those that are likely to, or of all, the reading that leaves
+        least; where marks do not cohere, it is read as nobody's.
         """
         redrawn = self._search(image, given).redrawn
         if redrawn.coheres:
@@ -132,34 +134,34 @@ class Redrawer:
         for kind in kinds if given is None else ['given', *kinds]:
             starts = self._inverter.starts(image, kind, given)
             readings += self._readings(image, starts, np.zeros([self._side, self._side, 3], np.float32))
-            if readings[-1].sure:
+            if readings[-1].is_sure(kind):
                 return readings[-1]
             evident = [reading for reading in readings if reading.evident >= EVIDENT]
             if evident:
-                if max(reading.beyond for reading in evident) < LIKELY:
-                    readings += self._anew(image, min(evident, key=lambda reading: reading.left))
                 break
+        if max(reading.beyond for reading in evident or readings) < LIKELY:
+            readings += self._anew(image, min(evident or readings, key=lambda reading: reading.left))
         return min(readings, key=lambda reading: (reading.beyond < LIKELY, reading.left))
 
     def _readings(self, image, starts, marks):
-        """Readings of an image from Starts of it less its marks, as far as they are known, until one surely coheres."""
+        """Readings of an image from Starts of it less its marks, as far as they are known, until one is sure."""
         readings = []
         for found in self._inverter.follow(image - self._enlarged(marks), starts):
             readings.append(self._exactly(image, found, marks))
-            if readings[-1].sure:
+            if readings[-1].is_sure(starts.kind):
                 break
         return readings
 
-    def _anew(self, image, evident):
-        """Readings from other latents at the place where marks are evident, less these: once they are off, what the
-        right ones leave is far less than what others do."""
-        readings = [evident]
+    def _anew(self, image, likeliest):
+        """Readings from other latents at the place of a Reading, less its marks if they are evident: once these are
+        off, what the right latents leave is far less than what others do."""
+        readings = [likeliest]
         for _ in range(ANEW):
             least = min(readings, key=lambda reading: reading.left)
-            less = image - self._enlarged(least.marks)
-            starts = self._inverter.starts(less, 'given', least.found.placing)
-            readings += self._readings(image, starts, least.marks)
-            if max(reading.beyond for reading in readings) >= LIKELY:
+            marks = least.marks * (least.evident >= EVIDENT)
+            starts = self._inverter.starts(image - self._enlarged(marks), 'given', least.found.placing)
+            readings += self._readings(image, starts, marks)
+            if readings[-1].is_sure('given') or max(reading.evident for reading in readings) < EVIDENT:
                 break
         return readings
 

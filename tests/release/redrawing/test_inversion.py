@@ -108,8 +108,9 @@ def test_starts_are_the_nearest_first_and_know_the_place_of_a_part(inverter, lat
 
 
 def test_the_best_of_each_place_come_before_the_second_of_any():
-    order = in_turn(np.array([7, 7, 2, 7, 2, 5]), np.array([0.1, 0.2, 0.4, 0.3, 0.5, 0.6]))
-    assert order.tolist() == [0, 2, 5, 1, 4, 3]
+    places, errors = np.array([7, 7, 2, 7, 2, 5]), np.array([0.1, 0.2, 0.4, 0.3, 0.5, 0.6])
+    assert in_turn(places, errors).tolist() == [0, 2, 5, 1, 4, 3]
+    assert in_turn(places, errors, 2).tolist() == [0, 1, 2, 4, 5, 3]
 
 
 def test_what_is_known_to_be_marks_is_left_out_of_the_fit(inverter, latents, rng):

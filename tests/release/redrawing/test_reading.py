@@ -115,18 +115,19 @@ def test_the_first_that_surely_coheres_counts_else_that_which_leaves_least(searc
     image, (reader, inverter) = to_float(images[0]), search()
     right = redrawer.read(image, known(snapshot, latents[0]))
     monkeypatch.setattr(reading, 'LIKELY', 2.0)
-    monkeypatch.setattr(reading, 'EVIDENT', np.inf)
+    monkeypatch.setattr(reading, 'EVIDENT', -np.inf)
     monkeypatch.setattr(reading, 'SURE', right.beyond - 1e-3)
     assert np.array_equal(reader(image).logits, right.redrawn.logits) and inverter.followed == ['part']
     inverter.followed.clear()
-    monkeypatch.setattr(reading, 'SURE', 2.0)
+    monkeypatch.setattr(reading, 'EVIDENT', np.inf)
     kept = reader(image, np.zeros(4, np.float32))
     assert np.array_equal(kept.logits, right.redrawn.logits)
-    assert inverter.followed == ['given', 'part', 'whole', 'turn']
+    assert inverter.followed == ['given', 'part', 'whole', 'turn', 'given']  # and again where it leaves least
 
 
 @pytest.mark.parametrize('evident, likely, followed', [
-    (-np.inf, -5.0, ['whole']), (-np.inf, 5.0, ['whole', 'given', 'given']), (np.inf, -5.0, ['whole', 'part', 'turn'])])
+    (-np.inf, -5.0, ['whole']), (-np.inf, 5.0, ['whole', 'given', 'given']), (np.inf, -5.0, ['whole', 'part', 'turn']),
+    (np.inf, 5.0, ['whole', 'part', 'turn', 'given'])])
 def test_where_marks_are_evident_nothing_else_is_tried_but_other_latents_if_they_do_not_cohere(
         search, drawn, monkeypatch, evident, likely, followed):
     reader, inverter = search(nearer_part=False)
@@ -169,6 +170,15 @@ def test_marks_that_explain_nothing_are_none(snapshot, redrawer, drawn):
     assert none.beyond == -1 and not none.redrawn.coheres
 
 
+def test_of_many_places_marks_are_sure_only_where_they_are_evident(snapshot, redrawer, drawn):
+    latents, _, images = drawn
+    right = redrawer.read(to_float(images[0]), known(snapshot, latents[0]))
+    hidden = right._replace(evident=reading.EVIDENT - 1)
+    weak = hidden._replace(redrawn=right.redrawn._replace(explained=reading.FIRMLY - 0.1))
+    assert hidden.is_sure('whole') and not hidden.is_sure('part') and not weak.is_sure('whole')
+    assert right._replace(evident=reading.EVIDENT).is_sure('part')
+
+
 def test_marks_explain_of_noise_no_more_than_least_squares_does(snapshot, redrawer, drawn, rng):
     """That is 1 per bit, of what is left per pixel, and less for bits that count as surely as they are read."""
     plain = np.asarray(adopted.unmarked(snapshot.nets, adopted.styles(snapshot.nets, tf.constant(drawn[0]))))
@@ -178,8 +188,9 @@ def test_marks_explain_of_noise_no_more_than_least_squares_does(snapshot, redraw
 
 
 def test_marks_are_of_any_bits_and_signs_at_first_and_then_those_that_were_read(search, drawn, monkeypatch):
-    monkeypatch.setattr(reading, 'SURE', -2.0)
-    reader, inverter = search()
+    for name in ('SURE', 'FIRMLY', 'DOUBTFUL'):
+        monkeypatch.setattr(reading, name, -np.inf)
+    reader, inverter = search(nearer_part=False)
     reader(to_float(drawn[2][0]))
     np.testing.assert_allclose(np.array(inverter.shares) / inverter.shares[0], [1, *[reading.MISREAD] * reading.AGAIN])
     monkeypatch.setattr(reading, 'DOUBTFUL', 2.0)
