@@ -8,7 +8,7 @@ from typing import NamedTuple, Optional
 
 import numpy as np
 
-from release.redrawing.left import Left, least_squares, noise_beside
+from release.redrawing.left import Left
 
 ROUNDS = 10
 CAUTION = 0.5       # share of the log-odds of a sign that is believed, since bits were read with it
@@ -55,9 +55,7 @@ def _begun(left, marks, maps):
 def _bits(left, marks, signs):
     """Bits [bits] from −1 to 1, as sure as they are, by least squares with signs [pixels]; what they leave varies so
     much."""
-    signed = left.without_nuisance(marks * signs)
-    noise = noise_beside(signed, left.whitened)
-    bits, variances = least_squares(signed, left.whitened, noise)
+    bits, variances, noise = left.bits(marks * signs)
     return np.tanh(bits / variances), noise
 
 

@@ -16,7 +16,7 @@ from scipy.linalg import cholesky, solve_triangular
 
 from release.redrawing.colours import SATURATED
 from release.redrawing.fitting import Fitter
-from release.redrawing.places import Places
+from release.redrawing.places import Places, principal
 from release.redrawing.placing import placements, pooled, views
 from release.redrawing.styles import Styles, normalized
 
@@ -141,7 +141,8 @@ class Inverter:
     @functools.cached_property
     def _places(self):
         """How likely each place of each kind is."""
-        return {kind: Places(self._luma, placings) for kind, placings in placements().items()}
+        pictures = principal(self._luma)
+        return {kind: Places(pictures, placings) for kind, placings in placements().items()}
 
     def _alike(self, image, placings, kind):
         """Latents [S, latent_dim] whose pictures are most like an image [H, W, 3] in one of placements [P, 4], and in

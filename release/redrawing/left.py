@@ -45,6 +45,13 @@ class Left:
         """Rows [N, pixels] less what derivatives by latent and place explain of them."""
         return rows - (rows @ self._nuisance) @ self._nuisance.T
 
+    def bits(self, marks: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+        """Bits [B] around ±1 by least squares of marks [B, pixels] in these units; their variances; that of the noise
+        beside them."""
+        marks = self.without_nuisance(marks)
+        noise = noise_beside(marks, self.whitened)
+        return (*least_squares(marks, self.whitened, noise), noise)
+
 
 def clipped(values: np.ndarray, deviation: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Of Gaussians of these means and this deviation, clipped to [-1, 1]: the mean, its slope and the variance."""

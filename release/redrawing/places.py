@@ -20,13 +20,12 @@ class Places:
     """How likely places are, of one model.
 
     Args:
-        luma: of random pictures [N, S, S], S a multiple of SEEN.
+        pictures: principal() of luma of random ones, [1 + C, S, S], S a multiple of SEEN.
         placements: [P, 4] (release.redrawing.placing).
     """
 
-    def __init__(self, luma: np.ndarray, placements: np.ndarray):
+    def __init__(self, pictures: np.ndarray, placements: np.ndarray):
         self.placements = placements
-        pictures = np.concatenate(_principal(luma))                                          # [1 + C, S, S]
         seen, self._inside = zip(*(views(pictures, placing, SEEN) for placing in placements))
         self._inside = np.stack(self._inside)                                                # [P, SEEN²]
         seen = np.stack(seen) * self._inside[:, np.newaxis]
@@ -59,13 +58,14 @@ class Places:
         return self.placements[chosen]
 
 
-def _principal(pictures):
-    """Of pictures [N, S, S] the mean, [1, S, S], and COMPONENTS principal components times their deviations."""
+def principal(pictures: np.ndarray) -> np.ndarray:
+    """Of pictures [N, S, S] the mean and COMPONENTS principal components times their deviations: [1 + C, S, S]."""
     mean = pictures.mean(0, keepdims=True)
     rows = (pictures - mean).reshape(len(pictures), -1)
     values, vectors = np.linalg.eigh(rows.T @ rows / len(rows))
     values, vectors = np.maximum(values[::-1][:COMPONENTS], 0), vectors[:, ::-1][:, :COMPONENTS]
-    return mean, (vectors * np.sqrt(values)).T.reshape(-1, *mean.shape[1:]).astype(np.float32)
+    components = (vectors * np.sqrt(values)).T.reshape(-1, *mean.shape[1:]).astype(np.float32)
+    return np.concatenate([mean, components])
 
 
 def _axes(components):

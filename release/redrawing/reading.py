@@ -242,8 +242,7 @@ class Redrawer:
 
     def _fit(self, left, found, marks, signs):
         """Log-odds [bits] of the bits by least squares, with the signs [side²] of one key."""
-        marks = left.without_nuisance(self._signed(marks, signs, found) * left.slopes)       # [bits, pixels]
-        bits, variances = least_squares(marks, left.whitened, noise_beside(marks, left.whitened))
+        bits, variances, _ = left.bits(self._signed(marks, signs, found) * left.slopes)
         return np.clip(2 * bits / variances, -MOST_LOGIT, MOST_LOGIT).astype(np.float32)
 
 

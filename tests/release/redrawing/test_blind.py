@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from release.redrawing.blind import read_blindly
+from release.redrawing.left import Left
 
 BITS, PARTS, PIXELS = 24, 9, 900
 
@@ -31,8 +32,10 @@ def left_by(target, nuisance=None):
 
     def explained(told, numbers):
         return (unexplained(0) - unexplained(told)) / numbers / unexplained(told) * (PIXELS - numbers)
-    return SimpleNamespace(whitened=without(target), without_nuisance=without, unexplained=unexplained,
+    left = SimpleNamespace(whitened=without(target), without_nuisance=without, unexplained=unexplained,
                            explained=explained)
+    left.bits = lambda rows: Left.bits(left, rows)
+    return left
 
 
 def test_marks_are_read_though_nobody_knows_their_signs(rng, marks):

@@ -5,7 +5,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.stats import multivariate_normal
 
 from release.redrawing import places
-from release.redrawing.places import SEEN, Places
+from release.redrawing.places import SEEN, Places, principal
 from release.redrawing.placing import pooled, views
 
 SIZE, FIELDS = 32, 12
@@ -24,7 +24,7 @@ def pictures():
 
 @pytest.fixture(scope='module')
 def found(pictures):
-    return Places(pictures, PLACEMENTS)
+    return Places(principal(pictures), PLACEMENTS)
 
 
 @pytest.mark.parametrize('index', [4, 9, 10])
